@@ -1,0 +1,408 @@
+"""The engine of all queues: a keyed queue with two policies, a window and exclusive ownership.
+
+rows.py has the rows and the steps between their states, lines.py those who wait for them; here
+are the calls. Each has one shape: take the lock, change rows, settle (hand out promises and
+grants), let go, wake. It is the same on the way of an exception, since what was done counts; and
+as an interrupt may strike in the settling or the waking itself, both are then done again
+(``_mend``). The lock is re-entrant: a signal handler or a finalizer may call the same queue at any point; rows.py says
+what keeps it valid. Keys are compared, and waiters woken, without the lock.
+
+Rejected: three queues with a common base (their policies combine); a condition variable per kind
+of waiter (no order, and woken waiters race newcomers).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from time import monotonic
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .. import _arguments, _clock, _fork
+from .._types import ALL, QueueStats
+from ..errors import QueueClosedError, QueueEmptyError, QueueSaturatedDepthError, QueueSaturatedWidthError
+from .lines import Lines
+from .opset import OpSet
+from .rows import OPEN, OWNED, AnyOp, Comparison, Row, first
+from .waiters import ThreadWaiter, Waiter, insist, wake_all
+
+K = TypeVar("K", bound=Hashable)
+
+_MERGED, _INSERTED, _UNKNOWN, _CLOSED, _DEPTH, _WIDTH = range(6)
+
+
+class KeyedQueue(Lines, Generic[K]):
+    """Rows, and those who wait for them. ``window`` in seconds, 0 for none."""
+
+    __slots__ = ("_clock", "_refused_depth", "_refused_width")
+
+    if not TYPE_CHECKING:
+        # As for a compiled class: an alias, whatever the number of parameters.
+        __class_getitem__ = classmethod(GenericAlias)
+
+    # Written once.
+    _clock: Callable[[], float]
+    # Guarded by the lock.
+    _refused_depth: int
+    _refused_width: int
+
+    def __init__(self, depth: int | None, width: int | None, window: float, exclusive: bool) -> None:
+        super().__init__(depth, width, window, exclusive)
+        # Looked up now: tests put their own there.
+        self._clock = _clock.monotonic
+        self._refused_depth = 0
+        self._refused_width = 0
+
+    # --- adding -------------------------------------------------------------------------------
+
+    def _put(self, key: Hashable, op: AnyOp, seconds: float | None) -> None:
+        """Enqueue, waiting for depth up to ``seconds``; raises what ``enqueue`` documents."""
+        hash_ = hash(key)
+        comparison = Comparison(key)
+        waiter: ThreadWaiter | None = None
+        until: float | None = None
+        last = seconds is not None and seconds <= 0
+        try:
+            while True:
+                status = self._try_put(key, hash_, op, comparison, waiter, last)
+                if status <= _INSERTED:
+                    return
+                if status == _UNKNOWN:
+                    comparison.compare()
+                elif status == _CLOSED:
+                    raise QueueClosedError("the queue is closed")
+                elif status == _WIDTH:
+                    assert self._width is not None
+                    raise QueueSaturatedWidthError(key, self._width)
+                elif last:
+                    assert self._depth is not None
+                    raise QueueSaturatedDepthError(key, self._depth)
+                elif waiter is None:
+                    # Once more with the waiter, which gets in line in the same step.
+                    until = None if seconds is None else monotonic() + seconds
+                    waiter = ThreadWaiter()
+                    waiter.hash = hash_
+                else:
+                    waiter.park(until)
+                    last = until is not None and monotonic() >= until
+        finally:
+            if waiter is not None:
+                insist(self._leave, waiter)
+
+    def _try_put(
+        self, key: Hashable, hash_: int, op: AnyOp, comparison: Comparison, waiter: Waiter | None, last: bool
+    ) -> int:
+        now = self._clock() if self._window else 0.0
+        wakes: list[Waiter] = []
+        try:
+            with self._lock if self._generation == _fork.generation else self._renewed():
+                try:
+                    if self._window:
+                        self._advance_locked(now)
+                    status = self._put_locked(key, hash_, op, comparison, waiter, now)
+                    if status == _DEPTH:
+                        if last:
+                            self._refused_depth += 1
+                        elif waiter is not None:
+                            self._line_up_locked(waiter)
+                    elif status == _WIDTH:
+                        self._refused_width += 1
+                    elif status == _INSERTED and hash_ in self._by_hash:
+                        # Their key waits now: they can merge.
+                        wakes.extend(self._by_hash[hash_])
+                finally:
+                    if self._consumers or self._producers:
+                        self._settle_locked(wakes)
+            if wakes:
+                wake_all(wakes)
+        except BaseException:
+            insist(self._mend, wakes)
+            raise
+        return status
+
+    def _put_locked(
+        self, key: Hashable, hash_: int, op: AnyOp, comparison: Comparison, waiter: Waiter | None, now: float
+    ) -> int:
+        depth = self._depth
+        width = self._width
+        while not self._closed:
+            bucket = self._index.get(hash_, ())
+            owner = row = None
+            if bucket:
+                row = self._find_locked(key, bucket, comparison)
+                if row is None:
+                    if comparison.candidate is not key:
+                        return _UNKNOWN
+                elif row.state >= OWNED:
+                    owner = row
+                    row = owner.behind
+            if row is not None:
+                position = len(row.ops)
+                if width is not None and position >= width:
+                    if row.state >= OWNED:
+                        continue
+                    return _WIDTH
+                if self._merge_locked(row, op, position):
+                    return _MERGED
+            else:
+                if depth is not None:
+                    used = len(self._waiting) + len(self._granted)
+                    if used - (waiter in self._granted) >= depth:
+                        return _DEPTH
+                if self._insert_locked(Row(key, hash_, op), bucket, owner, now):
+                    if waiter is not None:
+                        # The place it was granted is the one that the row takes.
+                        self._granted.pop(waiter, None)
+                    return _INSERTED
+        return _CLOSED
+
+    # --- taking -------------------------------------------------------------------------------
+
+    def _get(self, limit: int, timeout: float | None, taken: list[tuple[Row, int]]) -> list[OpSet]:
+        """Up to ``limit`` rows, waiting for the first; raises what ``dequeue`` documents.
+
+        The caller keeps ``taken`` and calls ``_put_back`` if it is interrupted before it returns.
+        """
+        seconds = None if timeout is None else _arguments.seconds(timeout)
+        last = seconds is not None and seconds <= 0
+        waiter: ThreadWaiter | None = None
+        until: float | None = None
+        try:
+            while True:
+                rows = self._try_get(limit, waiter, last, taken)
+                if rows:
+                    return rows
+                if last:
+                    if seconds is not None and seconds <= 0:
+                        raise QueueEmptyError("no row is ready")
+                    raise QueueEmptyError(f"no row became ready within {timeout} seconds")
+                if waiter is None:
+                    # Once more with the waiter, which gets in line in the same step.
+                    until = None if seconds is None else monotonic() + seconds
+                    waiter = ThreadWaiter()
+                    continue
+                alarm = until
+                if waiter.armed != math.inf:
+                    # Windows are measured with the clock of the queue, waits in real time.
+                    ends = monotonic() + (waiter.armed - self._clock())
+                    alarm = ends if until is None else min(ends, until)
+                waiter.park(alarm)
+                last = until is not None and monotonic() >= until
+        finally:
+            if waiter is not None:
+                insist(self._leave, waiter)
+
+    def _try_get(self, limit: int, waiter: Waiter | None, last: bool, taken: list[tuple[Row, int]]) -> list[OpSet]:
+        now = self._clock() if self._window else 0.0
+        rows: list[OpSet] = []
+        wakes: list[Waiter] = []
+        try:
+            with self._lock if self._generation == _fork.generation else self._renewed():
+                try:
+                    if self._window:
+                        self._advance_locked(now)
+                        # What that made ready belongs to those who are parked, not to a newcomer.
+                        self._settle_locked(wakes)
+                    if waiter is not None:
+                        while (promised := self._promised.get(waiter)) is not None:
+                            self._take_into_locked(promised, rows, taken)
+                    self._take_ready_locked(limit, rows, taken)
+                    if not rows:
+                        if self._over_locked():
+                            raise QueueClosedError("the queue is closed and drained")
+                        if waiter is not None and not last:
+                            self._line_up_consumer_locked(waiter)
+                finally:
+                    if self._consumers or self._producers or self._joiners:
+                        self._settle_locked(wakes)
+            if wakes:
+                wake_all(wakes)
+        except BaseException:
+            insist(self._mend, wakes)
+            raise
+        return rows
+
+    def _take_ready_locked(self, limit: float, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
+        while self._ready and len(rows) < limit:
+            row = first(self._ready)
+            if row is not None:
+                self._take_into_locked(row, rows, taken)
+
+    def _take_into_locked(self, row: Row, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
+        opset = self._take_locked(row, taken)
+        if opset is not None:
+            rows.append(opset)
+
+    def _put_back(self, taken: list[tuple[Row, int]]) -> None:
+        """Take back what was handed out to a call that is interrupted before it returns."""
+        if taken:
+            dropped: list[Row] = []
+            wakes: list[Waiter] = []
+            try:
+                with self._guard():
+                    try:
+                        for row, ticket in taken:
+                            self._put_back_locked(row, ticket, dropped)
+                    finally:
+                        self._settle_locked(wakes)
+                wake_all(wakes)
+            except BaseException:
+                insist(self._mend, wakes)
+                raise
+
+    def _release(self, row: Row, ticket: int) -> None:
+        """Give a key back, once for each time that it was handed out."""
+        now = self._clock() if self._window else 0.0
+        wakes: list[Waiter] = []
+        try:
+            with self._guard():
+                try:
+                    # First the windows: a row whose window is over is ready from its release on.
+                    self._advance_locked(now)
+                    self._release_locked(row, ticket)
+                finally:
+                    self._settle_locked(wakes)
+            wake_all(wakes)
+        except BaseException:
+            insist(self._mend, wakes)
+            raise
+
+    def _drain(self, taken: list[tuple[Row, int]]) -> list[OpSet]:
+        """Take every row that is neither promised nor behind an owned one."""
+        rows: list[OpSet] = []
+        wakes: list[Waiter] = []
+        now = self._clock() if self._window else 0.0
+        try:
+            with self._guard():
+                try:
+                    self._advance_locked(now)
+                    self._settle_locked(wakes)
+                    self._take_ready_locked(math.inf, rows, taken)
+                    for row in list(self._open.values()):
+                        while row.state == OPEN and row.owner is None:
+                            self._take_into_locked(row, rows, taken)
+                finally:
+                    self._settle_locked(wakes)
+            wake_all(wakes)
+        except BaseException:
+            insist(self._mend, wakes)
+            raise
+        return rows
+
+    # --- joining ------------------------------------------------------------------------------
+
+    def _join(self, timeout: float | None) -> bool:
+        seconds = _arguments.seconds(timeout)
+        last = seconds is not None and seconds <= 0
+        until = None if seconds is None or last else monotonic() + seconds
+        waiter: ThreadWaiter | None = None
+        try:
+            while True:
+                with self._guard():
+                    if waiter is not None and waiter.place and waiter not in self._joiners:
+                        return True
+                    if not self._waiting and not self._owned:
+                        return True
+                    if last:
+                        return False
+                    if waiter is None:
+                        waiter = ThreadWaiter()
+                    waiter.place = next(self._tickets)
+                    self._joiners[waiter] = None
+                waiter.park(until)
+                last = until is not None and monotonic() >= until
+        finally:
+            if waiter is not None:
+                insist(self._leave, waiter)
+
+    # --- windows and the end ------------------------------------------------------------------
+
+    def _flush(self, key: Any) -> int:
+        now = self._clock() if self._window else 0.0
+        hash_ = 0 if key is ALL else hash(key)
+        comparison = Comparison(key)
+        while True:
+            wakes: list[Waiter] = []
+            ready: int | None = None
+            try:
+                with self._guard():
+                    try:
+                        self._advance_locked(now)
+                        ready = self._end_windows_locked() if key is ALL else self._flush_locked(key, hash_, comparison)
+                    finally:
+                        self._settle_locked(wakes)
+                wake_all(wakes)
+            except BaseException:
+                insist(self._mend, wakes)
+                raise
+            if ready is not None:
+                return ready
+            comparison.compare()
+
+    def _flush_locked(self, key: Any, hash_: int, comparison: Comparison) -> int | None:
+        """End the window of one key; ``None`` if keys must be compared first."""
+        row = self._find_locked(key, self._index.get(hash_, ()), comparison)
+        if row is None:
+            return 0 if comparison.candidate is key else None
+        if row.state >= OWNED:
+            row = row.behind
+        return 0 if row is None else int(self._end_window_locked(row))
+
+    def _contains(self, key: Any) -> bool:
+        hash_ = hash(key)
+        comparison = Comparison(key)
+        while True:
+            with self._guard():
+                if self._find_locked(key, self._index.get(hash_, ()), comparison) is not None:
+                    return True
+                if comparison.candidate is key:
+                    return False
+            comparison.compare()
+
+    def _close(self) -> None:
+        wakes: list[Waiter] = []
+        try:
+            with self._guard():
+                try:
+                    self._closed = True
+                    self._end_windows_locked()
+                finally:
+                    self._settle_locked(wakes)
+            wake_all(wakes)
+        except BaseException:
+            insist(self._mend, wakes)
+            raise
+
+    # --- the whole ----------------------------------------------------------------------------
+
+    def _stats(self) -> QueueStats:
+        now = self._clock() if self._window else 0.0
+        wakes: list[Waiter] = []
+        try:
+            with self._guard():
+                self._advance_locked(now)
+                self._settle_locked(wakes)
+                rows = list(self._waiting)
+                ops = sum([len(row.ops) for row in rows])
+                # Every row that waits or was handed out began with one operation that did not merge.
+                enqueued = self._dequeued_ops + ops
+                stats = QueueStats(
+                    keys=len(rows),
+                    ops=ops,
+                    owned=len(self._owned),
+                    consumers_waiting=len(self._consumers),
+                    producers_waiting=len(self._producers),
+                    enqueued=enqueued,
+                    merged=enqueued - self._dequeued_rows - len(rows),
+                    dequeued_rows=self._dequeued_rows,
+                    dequeued_ops=self._dequeued_ops,
+                    refused_depth=self._refused_depth,
+                    refused_width=self._refused_width,
+                    requeued=self._requeued,
+                )
+            wake_all(wakes)
+        except BaseException:
+            insist(self._mend, wakes)
+            raise
+        return stats

@@ -1,0 +1,432 @@
+"""The rows of a keyed queue: the index from key to row, and the lists the rows stand in.
+
+A row is in one of these states:
+
+    OPEN      its window is running; in ``_open``, in the order of the deadlines
+    READY     anybody may take it; in ``_ready``, in the order in which rows became ready
+    PROMISED  bound to one woken consumer; in ``_promised``
+    OVER      behind an owned row, its window over; in no list, reached through its owner
+    OWNED     handed out by an exclusive queue, not released; in ``_owned``
+    GONE      handed out, or released; reached by nobody
+
+In the first four it waits: it is in ``_waiting``, counts, and merges. The index has one row for
+each key that waits or is owned. A row that gathers behind an owned one (``behind`` and ``owner``
+point at each other) is not in the index itself: the release puts it in its owner's place.
+
+Promises: every step is O(1), whatever the depth (advancing windows: O(rows that open)), and runs
+no user code. The index is keyed by the hash, an exact int, so that the dict compares ints; each
+bucket holds the rows of that hash, and keys are compared by whoever holds no lock.
+
+Assumes that CPython runs signal handlers only at calls and at backward jumps. What belongs
+together is written in statements that contain neither, marked ``commit``, after everything was
+prepared and after a last look whether a handler changed what it was prepared from. So a handler
+that comes back to the same queue, and one that raises, always finds it valid.
+
+Rejected: a dict keyed by the keys themselves (runs their ``__eq__`` under the lock); plain dicts
+as lists (finding the first entry walks over all deleted ones); counters of keys and operations
+beside the containers (an interrupt between the two would set them apart).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+from .op import Op
+from .opset import OpSet
+from .waiters import Waiter
+
+__all__ = ["GONE", "OPEN", "OVER", "OWNED", "PROMISED", "READY", "Comparison", "Row", "Rows", "first"]
+
+OPEN, READY, PROMISED, OVER, OWNED, GONE = range(6)
+
+AnyOp = Op[Any, Any, Any]
+
+
+class Row:
+    """The operations of one key. Guarded by the lock of its queue."""
+
+    __slots__ = ("behind", "deadline", "hash", "key", "ops", "owner", "seq", "state", "ticket", "waiter")
+
+    def __init__(self, key: Any, hash_: int, op: AnyOp) -> None:
+        # Written once.
+        self.key = key
+        self.hash = hash_
+        # By position. A dict, since "this position is free: take it" contains no call.
+        self.ops: dict[int, AnyOp] = {0: op}
+        self.state = OVER
+        # Its number in the list that it stands in; kept while promised, to go back to its place.
+        self.seq = 0
+        self.deadline = 0.0
+        # The two directions between an owned row and the one that gathers behind it.
+        self.owner: Row | None = None
+        self.behind: Row | None = None
+        # Whom it is promised to.
+        self.waiter: Waiter | None = None
+        # Tells this handing out from one that was interrupted and taken back.
+        self.ticket = 0
+
+
+_NO_OTHERS: dict[int, Any] = {}
+
+
+class Comparison:
+    """What one call has found out, without a lock, about keys with the same hash as its own."""
+
+    __slots__ = ("candidate", "key", "others", "same")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.candidate: Any = key
+        self.same: Any = key
+        # By identity; the references keep the identities from being used again. Most need none.
+        self.others: dict[int, Any] = _NO_OTHERS
+
+    def compare(self) -> None:
+        """Compare the candidate: runs user code, never under a lock."""
+        candidate = self.candidate
+        if candidate == self.key:
+            self.same = candidate
+        else:
+            self.others = {**self.others, id(candidate): candidate}
+
+
+class Rows:
+    """Index and lists, and the steps between the states. Everything needs the lock of the queue."""
+
+    __slots__ = (
+        "__weakref__", "_closed", "_dequeued_ops", "_dequeued_rows", "_exclusive", "_index", "_last_deadline",
+        "_last_seq", "_open", "_owned", "_promised", "_ready", "_requeued", "_tickets", "_waiting", "_width",
+        "_window",
+    )  # fmt: skip
+
+    # Written once.
+    _width: int | None
+    _window: float
+    _exclusive: bool
+    # Guarded by the lock of the queue, all of it.
+    _closed: bool
+    _tickets: itertools.count[int]
+    _index: dict[int, tuple[Row, ...]]
+    _waiting: dict[Row, None]
+    _owned: dict[Row, None]
+    _ready: OrderedDict[int, Row]
+    _open: OrderedDict[int, Row]
+    _promised: dict[Waiter, Row]
+    # Clocks read before the lock may come in the wrong order; deadlines must not.
+    _last_deadline: float
+    # The number of the row that entered a list last; the lists are in the order of the numbers.
+    _last_seq: int
+    _dequeued_rows: int
+    _dequeued_ops: int
+    _requeued: int
+
+    def __init__(self, width: int | None, window: float, exclusive: bool) -> None:
+        self._width = width
+        self._window = window
+        self._exclusive = exclusive
+        self._closed = False
+        self._tickets = itertools.count(1)
+        self._index = {}
+        self._waiting = {}
+        self._owned = {}
+        self._ready = OrderedDict()
+        self._open = OrderedDict()
+        self._promised = {}
+        self._last_deadline = 0.0
+        self._last_seq = 0
+        self._dequeued_rows = 0
+        self._dequeued_ops = 0
+        self._requeued = 0
+
+    def _find_locked(self, key: Hashable, bucket: tuple[Row, ...], comparison: Comparison) -> Row | None:
+        """The row of ``key`` in ``bucket``; the comparison itself gets a candidate it must settle.
+
+        :return: the row, or ``None``: there is none if ``comparison.candidate`` is ``key``.
+        """
+        kind = type(key)
+        exact = kind is int or kind is str
+        comparison.candidate = key
+        for row in bucket:
+            stored = row.key
+            if stored is key or stored is comparison.same:
+                return row
+            if exact and type(stored) is kind:
+                if stored == key:
+                    return row
+            elif id(stored) not in comparison.others:
+                comparison.candidate = stored
+                return None
+        return None
+
+    def _merge_locked(self, row: Row, op: AnyOp, position: int) -> bool:
+        """Put ``op`` at ``position`` of a waiting row; ``False`` if something came in between."""
+        # Commit.
+        if row.state >= OWNED or position in row.ops:
+            return False
+        row.ops[position] = op
+        if position + 1 == self._width and row.state == OPEN:
+            self._end_window_locked(row)
+        return True
+
+    def _insert_locked(self, row: Row, bucket: tuple[Row, ...], owner: Row | None, now: float) -> bool:
+        """Let a new row wait, behind ``owner`` if given; ``False`` if something came in between."""
+        grown = (*bucket, row)
+        index = self._index
+        hash_ = row.hash
+        opens = self._window > 0 and self._width != 1
+        deadline = now + self._window
+        # Commit.
+        if self._closed:
+            return False
+        if owner is not None:
+            if owner.state != OWNED or owner.behind is not None:
+                return False
+            owner.behind = row
+            row.owner = owner
+        else:
+            if (index[hash_] if hash_ in index else ()) is not bucket:
+                return False
+            index[hash_] = grown
+        self._waiting[row] = None
+        self._last_seq = row.seq = seq = self._last_seq + 1
+        if opens:
+            if deadline < self._last_deadline:  # noqa: PLR1730 - max() would be a call
+                deadline = self._last_deadline
+            row.deadline = self._last_deadline = deadline
+            row.state = OPEN
+            self._open[seq] = row
+        elif owner is None:
+            row.state = READY
+            self._ready[seq] = row
+        return True
+
+    def _end_window_locked(self, row: Row) -> bool:
+        """End the window of ``row``; whether that made it ready."""
+        # Commit.
+        if row.state != OPEN:
+            return False
+        del self._open[row.seq]
+        if row.owner is not None:
+            row.state = OVER
+            return False
+        row.state = READY
+        self._last_seq = row.seq = seq = self._last_seq + 1
+        self._ready[seq] = row
+        return True
+
+    def _advance_locked(self, now: float) -> None:
+        """End the windows that are over."""
+        opened = self._open
+        while opened:
+            row = first(opened)
+            if row is not None:
+                if row.deadline > now:
+                    break
+                self._end_window_locked(row)
+
+    def _end_windows_locked(self) -> int:
+        """End all windows; how many rows that made ready."""
+        opened = self._open
+        ready = 0
+        while opened:
+            row = first(opened)
+            if row is not None and self._end_window_locked(row):
+                ready += 1
+        return ready
+
+    def _take_locked(self, row: Row, taken: list[tuple[Row, int]]) -> OpSet | None:
+        """Hand out a waiting row; ``None`` if something came in between. ``taken`` is for
+        ``_put_back_locked``, should the caller be interrupted before it returns.
+        """
+        ticket = next(self._tickets)
+        taken.append((row, ticket))
+        index = self._index
+        hash_ = row.hash
+        bucket = index.get(hash_, ())
+        rest = () if len(bucket) <= 1 else tuple([other for other in bucket if other is not row])
+        count = len(row.ops)
+        state = row.state
+        # Commit.
+        if row.state != state or state >= OVER or count in row.ops:
+            return None
+        if not self._exclusive:
+            if (index[hash_] if hash_ in index else ()) is not bucket:
+                return None
+            if rest:
+                index[hash_] = rest
+            else:
+                del index[hash_]
+            row.state = GONE
+        elif row.owner is not None:
+            return None
+        else:
+            row.state = OWNED
+            self._owned[row] = None
+        row.ticket = ticket
+        del self._waiting[row]
+        if state == READY:
+            del self._ready[row.seq]
+        elif state == OPEN:
+            del self._open[row.seq]
+        elif row.waiter is not None:
+            del self._promised[row.waiter]
+            row.waiter = None
+        self._dequeued_rows += 1
+        self._dequeued_ops += count
+        # From here on nothing changes row.ops.
+        ops = tuple(row.ops.values())
+        return OpSet._of(row.key, ops, self if self._exclusive else None, row, ticket)
+
+    def _put_back_locked(self, row: Row, ticket: int, dropped: list[Row]) -> None:
+        """Take a row back that was handed out to a call which was then interrupted."""
+        while row.ticket == ticket:
+            if row.state < OWNED:
+                # It is back. Done only now, or a repetition would leave it at the wrong place.
+                self._to_place_locked(row)
+                row.ticket = 0
+                break
+            behind = row.behind
+            count = len(row.ops)
+            more = [] if behind is None else list(behind.ops.values())
+            # Beyond the width, rather than losing them, or their order, or having the key twice.
+            ops = dict(enumerate([*row.ops.values(), *more]))
+            hash_ = row.hash
+            index = self._index
+            bucket = index.get(hash_, ())
+            grown = (row, *bucket)
+            if behind is not None:
+                # Its key may be the last reference: not to be dropped under the lock.
+                dropped.append(behind)
+            # Commit.
+            if row.behind is not behind or (behind is not None and len(more) in behind.ops):
+                continue
+            if row.state == GONE:
+                if (index[hash_] if hash_ in index else ()) is not bucket:
+                    continue
+                index[hash_] = grown
+            else:
+                del self._owned[row]
+            if behind is not None:
+                row.behind = None
+                if behind.state == OPEN:
+                    del self._open[behind.seq]
+                del self._waiting[behind]
+                behind.state = GONE
+                row.ops = ops
+            row.state = READY
+            self._dequeued_rows -= 1
+            self._dequeued_ops -= count
+            self._waiting[row] = None
+            self._ready[row.seq] = row
+
+    def _renounce_locked(self, waiter: Waiter) -> None:
+        """Put the row that was promised to ``waiter`` back to its place among the ready ones."""
+        # Commit.
+        if waiter in self._promised:
+            waiter.renounced = row = self._promised[waiter]
+            del self._promised[waiter]
+            row.waiter = None
+            row.state = READY
+            self._ready[row.seq] = row
+        if waiter.renounced is not None:
+            self._to_place_locked(waiter.renounced)
+            waiter.renounced = None
+
+    def _to_place_locked(self, row: Row) -> None:
+        """Move ``row`` from the back of the ready list to its place by number, close to the front:
+        only rows that were put back before, and are older, stand before it.
+        """
+        ready = self._ready
+        seq = row.seq
+        older: list[int] = []
+        while True:
+            older.clear()
+            try:
+                for other in ready:
+                    if other >= seq:
+                        break
+                    older.append(other)
+            except RuntimeError:
+                # A signal handler changed the list.
+                continue
+            break
+        for other in (seq, *reversed(older)):
+            if other in ready:
+                ready.move_to_end(other, last=False)
+
+    def _release_locked(self, row: Row, ticket: int) -> None:
+        """Give the key of an owned row back; what gathered behind takes its place, at the back."""
+        index = self._index
+        hash_ = row.hash
+        while row.ticket == ticket and row.state == OWNED:
+            behind = row.behind
+            bucket = index.get(hash_, ())
+            heir = () if behind is None else (behind,)
+            rest = heir if len(bucket) <= 1 else tuple([other for other in bucket if other is not row]) + heir
+            # Commit.
+            if row.behind is not behind or row.state != OWNED:
+                continue
+            if (index[hash_] if hash_ in index else ()) is not bucket:
+                continue
+            row.state = GONE
+            del self._owned[row]
+            if rest:
+                index[hash_] = rest
+            else:
+                del index[hash_]
+            if behind is not None:
+                row.behind = None
+                behind.owner = None
+                self._requeued += 1
+                if behind.state == OVER:
+                    behind.state = READY
+                    self._last_seq = behind.seq = seq = self._last_seq + 1
+                    self._ready[seq] = behind
+
+    def _release(self, row: Row, ticket: int) -> None:
+        """Give a key back, once for each time that it was handed out: for OpSet, takes the lock."""
+        raise NotImplementedError
+
+    def _check_rows(self) -> None:
+        """Verify the invariants of index and lists."""
+        expected: dict[Row, int] = {}
+        for state, rows in ((OPEN, self._open), (READY, self._ready)):
+            for seq, row in rows.items():
+                assert row.seq == seq, "a row stands under another number"
+                assert expected.setdefault(row, state) == state, "a row stands in two lists"
+        for waiter, row in self._promised.items():
+            assert row.waiter is waiter, "a promise is known to one side only"
+            assert expected.setdefault(row, PROMISED) == PROMISED, "a promised row stands in a list"
+        for row in self._owned:
+            assert self._exclusive, "a row is owned in a queue that is not exclusive"
+            assert expected.setdefault(row, OWNED) == OWNED, "an owned row stands in a list"
+            assert row.owner is None, "a row behind another is owned"
+            if row.behind is not None:
+                assert row.behind.owner is row, "a row behind another does not know it"
+                assert expected.setdefault(row.behind, OVER) in (OPEN, OVER), "a row behind another can be taken"
+        indexed = [row for bucket in self._index.values() for row in bucket]
+        assert len(indexed) == len(set(indexed)), "the index has a row twice"
+        assert all(self._index.values()), "the index has an empty bucket"
+        for hash_, bucket in self._index.items():
+            assert all(row.hash == hash_ for row in bucket), "a row is in another hash's bucket"
+        behind = [row for row in expected if row.owner is not None]
+        assert set(indexed) == set(expected).difference(behind), "index and lists have different rows"
+        assert set(self._waiting) == set(expected).difference(self._owned), "not exactly the unowned rows wait"
+        for row, state in expected.items():
+            assert row.state == state, "a row is in another state than its list"
+            assert list(row.ops) == list(range(len(row.ops))) != [], "a row has a gap"
+            assert row.owner is None or row.owner.behind is row, "an owner does not know who is behind"
+            assert (row.waiter is not None) == (state == PROMISED), "a promise is known to one side only"
+        deadlines = [row.deadline for row in self._open.values()]
+        assert deadlines == sorted(deadlines), "the windows are not in the order of their ends"
+        assert list(self._ready) == sorted(self._ready), "the ready rows are not in order"
+
+
+def first(rows: OrderedDict[int, Row]) -> Row | None:
+    """The row at the front; ``None`` if a signal handler took it while we looked."""
+    for row in rows.values():
+        return row
+    return None

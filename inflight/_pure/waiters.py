@@ -1,0 +1,117 @@
+"""Where threads wait for each other: parked waiters, and locks that survive a fork.
+
+A waiter is one caller that waits for one thing. Whoever makes that thing true calls ``wake()``,
+after it has let go of its own locks; the waiter then looks for itself under the lock. Waking is
+idempotent, never blocks and never raises, so that a wake interrupted half-way can be repeated
+for everybody. Only ``wake`` is known to those who wake: a waiter need not be a thread.
+
+A thread parks on a ``threading.Lock`` of its own. ``Lock.acquire`` runs signal handlers while it
+waits, and a handler that raises ends the wait: Ctrl-C works. A shared ``threading.Condition``
+was rejected: it wakes in an order of its own, and takes its lock back before it lets an interrupt
+out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+__all__ = ["ThreadWaiter", "Waiter", "insist", "renewing", "wake_all"]
+
+
+class Waiter:
+    """One caller that waits. The fields are guarded by the lock of the object it waits for."""
+
+    __slots__ = ("armed", "hash", "place", "renounced")
+
+    def __init__(self) -> None:
+        # Its number in the line.
+        self.place = 0
+        # Of a consumer: when it will look at the windows of its own accord (queue clock).
+        self.armed = math.inf
+        # Of a producer: the hash of its key.
+        self.hash = 0
+        # Of a consumer: the row that it is just giving back.
+        self.renounced: Any = None
+
+    def wake(self) -> None:
+        """Let the caller look again: idempotent, never blocks, never raises."""
+        raise NotImplementedError
+
+
+class ThreadWaiter(Waiter):
+    """A thread that parks. A wake before the park is remembered, several count as one."""
+
+    __slots__ = ("_longest", "_parked")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Written once. A signal that arrives just before a thread blocks does not end the block. So
+        # the main thread, which runs the handlers, looks once a second; the others need not.
+        is_main = threading.get_ident() == threading.main_thread().ident
+        self._longest = 1.0 if is_main else threading.TIMEOUT_MAX
+        # Written once. Locked = nobody has woken us since we last looked.
+        self._parked = threading.Lock()
+        self._parked.acquire()
+
+    def wake(self) -> None:
+        try:
+            self._parked.release()
+        except RuntimeError:
+            # Woken already.
+            pass
+
+    def park(self, until: float | None) -> bool:
+        """Wait for a wake until ``until`` on ``time.monotonic``; ``None`` is for ever.
+
+        :return: whether there was one; ``False`` may come before ``until``.
+        """
+        remaining = math.inf if until is None else until - monotonic()
+        if remaining <= 0:
+            return self._parked.acquire(blocking=False)
+        return self._parked.acquire(timeout=min(remaining, self._longest))
+
+
+def wake_all(waiters: Iterable[Waiter]) -> None:
+    """Wake each of them, even if a signal handler raises in the middle."""
+    try:
+        for waiter in waiters:
+            waiter.wake()
+    except BaseException:
+        # Again from the start: a second wake does no harm, a lost one would.
+        for waiter in waiters:
+            waiter.wake()
+        raise
+
+
+def insist(step: Callable[..., object], *arguments: Any) -> None:
+    """Run a step that can be repeated, again if a signal handler raises in the middle of it.
+
+    For what gives back or passes on: nobody else would do it. What was raised is raised in the end.
+    """
+    try:
+        step(*arguments)
+    except BaseException:
+        try:
+            step(*arguments)
+        except BaseException:
+            step(*arguments)
+        raise
+
+
+# Held while an object that came through a fork gets a new lock: threads of the child may meet it
+# at the same time. Itself made anew in every child.
+renewing = threading.RLock()
+
+
+def _enter_child() -> None:
+    global renewing
+    renewing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
