@@ -1,0 +1,108 @@
+# cython: language_level=3, freethreading_compatible=True
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
+"""The compiled implementation of inflight; an implementation detail, import from `inflight`.
+
+One extension module, put together from one file per idea, kernel first, shell after:
+
+    kernel   C structures behind functions that are `noexcept nogil`: they run no Python code,
+             allocate no Python object and raise nothing, so that a section cannot be re-entered
+             keys.pxi        a key being looked up: hash, kind, how it compares
+             waiters.pxi     waiting, in one place: wait lists, waking, parking
+             completion.pxi  pending, then finished: what an operation and a group share
+             rows.pxi        a row: the operations of one key, and lists of rows
+             index.pxi       the hash table from key to row
+             engine.pxi      the keyed queue: one engine, with windows and ownership as policies
+             check.pxi       verifies the invariants, for tests
+    shell    the Python-facing classes: convert, lock, call the kernel, unlock, act on the answer
+             op.pxi, callgroup.pxi, opset.pxi, opqueue.pxi, dedupequeue.pxi, opwindow.pxi
+             calls.pxi       what a queue's calls that may wait have in common
+             collect.pxi     shows the references held in C structures to the garbage collector
+
+Methods are plain method descriptors (`binding=False`), which the interpreter calls faster than
+Cython's own function type; the embedded signature keeps them introspectable.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.pythread cimport (
+    NOWAIT_LOCK,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_get_thread_ident,
+    PyThread_release_lock,
+    PyThread_type_lock,
+)
+from libc.math cimport INFINITY, ceil
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+import os
+from collections.abc import Sequence
+from threading import main_thread
+from time import monotonic
+from types import GenericAlias
+from warnings import warn
+
+from inflight import _clock
+from inflight._arguments import bound as check_bound
+from inflight._arguments import error as check_error
+from inflight._arguments import function as check_function
+from inflight._arguments import kind as kind_of
+from inflight._arguments import limit as check_limit
+from inflight._arguments import seconds as check_seconds
+from inflight._arguments import window as check_window
+from inflight._report import PASSED_ON, report, to_raise
+from inflight._results import Results
+from inflight._types import ALL, QueueStats
+from inflight.errors import (
+    AlreadyFinishedError,
+    GroupClosedError,
+    OpAbandonedError,
+    OpCancelledError,
+    QueueClosedError,
+    QueueEmptyError,
+    QueueSaturatedDepthError,
+    QueueSaturatedWidthError,
+)
+
+cdef extern from "compat.h" nogil:
+    const bint INFLIGHT_FREE_THREADED
+    ctypedef struct inflight_mutex:
+        pass
+    void inflight_lock(inflight_mutex* mutex)
+    void inflight_unlock(inflight_mutex* mutex)
+    uint64_t inflight_load(uint64_t* word)
+    void inflight_store(uint64_t* word, uint64_t value)
+    bint inflight_swap(uint64_t* word, uint64_t expected, uint64_t desired)
+    uint64_t inflight_add(uint64_t* word, uint64_t value)
+    bint inflight_own_hash(PyObject* number, Py_hash_t* hash)
+    bint inflight_same_str(PyObject* a, PyObject* b)
+    bint inflight_same_int(PyObject* a, PyObject* b)
+
+# References counted from inside the kernel. Incrementing runs no Python code; what is to be
+# dropped is handed to the shell, which does so after the section.
+cdef extern from "Python.h":
+    bint Py_IsFinalizing()
+    void retain "Py_INCREF"(PyObject* reference) noexcept nogil
+    void drop "Py_DECREF"(PyObject* reference)
+    void drop_if_any "Py_XDECREF"(PyObject* reference)
+
+include "keys.pxi"
+include "waiters.pxi"
+include "completion.pxi"
+include "rows.pxi"
+include "index.pxi"
+include "engine.pxi"
+include "check.pxi"
+include "op.pxi"
+include "callgroup.pxi"
+include "opset.pxi"
+include "opqueue.pxi"
+include "calls.pxi"
+include "dedupequeue.pxi"
+include "opwindow.pxi"
+include "collect.pxi"

@@ -1,0 +1,345 @@
+# A group of operations with a reducer that runs when the last has finished.
+#
+# One atomic word tells all that decides when: how many operations are outstanding, how many
+# `with` blocks hold the group open, whether it is sealed, whether it is complete. Each step is a
+# compare-and-swap, and the one that takes the word to "nothing outstanding, nothing held" sets
+# COMPLETE in the same swap: exactly one caller does, and it runs the reducer.
+#
+# The group has no reference to an unfinished operation, or one that is dropped could never be
+# noticed. Finished ones are pushed onto a stack, each linked by its own field; at the end they
+# are put in order by their place. Pushing before counting down makes every push visible to the
+# one who completes.
+
+cdef enum:
+    WORD_COMPLETE = 1
+    WORD_SEALED = 2
+    WORD_HOLD = 4                       # 20 bits of holds
+    WORD_HOLDS = 0xFFFFF * 4
+    WORD_OP = 0x400000                  # the other 42 bits: operations outstanding
+    WORD_SHIFT = 22
+
+cdef enum:
+    REDUCED = 1      # outcome is the Results
+    RAISED = 2       # outcome is (error, its traceback at that time)
+
+
+cdef class CallGroup:
+    """CallGroup(on_complete=None)
+--
+
+    A group of operations with one reducer.
+
+    ``on_complete(results)`` runs once, when the last operation has finished, in the thread that
+    finished it. What it raises is logged and re-raised by ``result()``; it does not reach the
+    worker. It may call anything, this group included, except wait for it.
+
+    The group completes when no operation is outstanding, nothing holds it, and it has had an
+    operation or was sealed. ``with group:`` holds it while operations are added, so that fast
+    workers cannot complete it too early, and seals it at the end.
+
+    :raises TypeError: if ``on_complete`` is neither callable nor ``None``.
+
+    >>> from inflight import CallGroup
+    >>> with CallGroup(lambda results: print(sum(r.result for r in results.responses))) as group:
+    ...     ops = group.add_many([("a", 20), ("b", 22)])
+    >>> for op in ops:
+    ...     op.finish(op.msg)
+    42
+    """
+
+    # Written once, but that the one who completes drops the reducer.
+    cdef object on_complete
+    # Atomic.
+    cdef uint64_t word
+    cdef uint64_t added
+    cdef uint64_t finished              # the top of the stack: an Op*, each owned
+    cdef uint64_t reducing_thread
+    # Written once, before the completion is published.
+    cdef object outcome
+    cdef Completion completion
+    cdef object __weakref__
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self, on_complete=None):
+        self.on_complete = None if on_complete is None else check_function(on_complete, "on_complete")
+
+    def add(self, key, msg=None):
+        """Add an operation and return it. O(1), does not wait.
+
+        :raises GroupClosedError: once the group is sealed or complete.
+        :raises TypeError: if ``key`` cannot be hashed.
+
+        >>> from inflight import CallGroup
+        >>> group = CallGroup()
+        >>> op = group.add("a", 1)
+        >>> group.outstanding
+        1
+        >>> op.finish()
+        """
+        key_check(key)
+        cdef Op op = op_new(self, key, msg)
+        group_enroll(self, 1, op)
+        op.place = inflight_add(&self.added, 1)
+        return op
+
+    def add_many(self, items):
+        """Add an operation for each ``(key, msg)``, all or none. O(n), does not wait.
+
+        :return: the operations, in the order of ``items``.
+        :raises GroupClosedError: once the group is sealed or complete.
+        :raises TypeError: if an item is not a pair, or its key cannot be hashed.
+
+        >>> from inflight import CallGroup
+        >>> group = CallGroup()
+        >>> [op.key for op in group.add_many([("a", 1), ("b", 2)])]
+        ['a', 'b']
+        >>> group.done()  # they were dropped unfinished, which finishes them
+        True
+        """
+        cdef list ops = []
+        cdef Op op
+        cdef uint64_t place
+        try:
+            for item in items:
+                try:
+                    key, msg = item
+                except (TypeError, ValueError):
+                    raise TypeError(f"items must be (key, msg) pairs, got {item!r}") from None
+                key_check(key)
+                op = op_new(self, key, msg)
+                # Not yet the group's: dropped before it is enrolled, it is no loss.
+                op.completion.state = RETIRED
+                ops.append(op)
+            if not ops:
+                group_enroll(self, 0, None)
+                return ops
+            group_enroll(self, <uint64_t>len(ops), None)
+        finally:
+            item = None
+        place = inflight_add(&self.added, <uint64_t>len(ops))
+        for op in ops:
+            op.place = place
+            op.completion.state = PENDING
+            place += 1
+        return ops
+
+    def seal(self):
+        """Accept no more operations. Idempotent.
+
+        A group without any completes here: its reducer then runs in this thread.
+
+        >>> from inflight import CallGroup
+        >>> group = CallGroup(lambda results: print(len(results)))
+        >>> group.seal()
+        0
+        """
+        group_step(self, 0, WORD_SEALED)
+
+    def __enter__(self):
+        cdef uint64_t word
+        while True:
+            word = inflight_load(&self.word)
+            if word & WORD_COMPLETE:
+                raise GroupClosedError("the group is complete")
+            if inflight_swap(&self.word, word, word + WORD_HOLD):
+                return self
+
+    def __exit__(self, exc_type, exc, traceback):
+        cdef uint64_t word
+        while True:
+            word = inflight_load(&self.word)
+            if word & WORD_HOLDS == 0:
+                raise RuntimeError("the group is left more often than it was entered")
+            if word & WORD_HOLDS != WORD_HOLD:
+                if inflight_swap(&self.word, word, word - WORD_HOLD):
+                    return
+            elif inflight_swap(&self.word, word, word | WORD_SEALED):
+                # The last block: nobody can enroll any more, so letting go is a step of its own.
+                group_step(self, WORD_HOLD, 0)
+                return
+
+    @property
+    def outstanding(self):
+        """How many operations are not finished yet. An operation's callbacks still see it counted."""
+        return inflight_load(&self.word) >> WORD_SHIFT
+
+    def __len__(self):
+        return <Py_ssize_t>inflight_load(&self.added)
+
+    def __bool__(self):
+        return True
+
+    def done(self):
+        """Whether it is complete and its reducer has returned.
+
+        >>> from inflight import CallGroup
+        >>> group = CallGroup()
+        >>> group.done()
+        False
+        >>> group.seal()
+        >>> group.done()
+        True
+        """
+        return inflight_load(&self.completion.state) != PENDING
+
+    def result(self, timeout=None):
+        """What the operations ended with; waits until the reducer has returned, for at most
+        ``timeout`` seconds.
+
+        ``None`` waits for ever, 0 or less does not wait. The wait ends at Ctrl-C. Operations that
+        failed do not make this raise; what the reducer raised is raised here, with a traceback of
+        its own for every caller.
+
+        :raises TimeoutError: if the group is not complete by then.
+        :raises RuntimeError: if the reducer waits for its own group.
+        :raises ValueError: if ``timeout`` is NaN.
+
+        >>> from inflight import CallGroup
+        >>> with CallGroup() as group:
+        ...     group.add("a").finish(1)
+        >>> group.result()["a"].result
+        1
+        """
+        cdef double limit = seconds_of(timeout)
+        if inflight_load(&self.completion.state) == PENDING:
+            if inflight_load(&self.reducing_thread) == <uint64_t>PyThread_get_thread_ident():
+                raise RuntimeError("a group's reducer cannot wait for its own group")
+            if not completion_wait(&self.completion, limit):
+                raise TimeoutError(f"the group is not complete after {timeout} seconds")
+        if self.completion.state == REDUCED:
+            return self.outcome
+        error, traceback = <tuple>self.outcome
+        raise to_raise(error, traceback)
+
+    def add_done_callback(self, fn):
+        """Have ``fn(group)`` called once the reducer has returned, in the thread that ran it.
+
+        If it has returned already, ``fn`` is called now, in this thread. Callbacks run in the
+        order in which they were added. What ``fn`` raises is logged; KeyboardInterrupt and
+        SystemExit reach whoever completed the group, after everything else has been done.
+
+        :raises TypeError: if ``fn`` is not callable.
+
+        >>> from inflight import CallGroup
+        >>> group = CallGroup()
+        >>> group.add_done_callback(print)
+        >>> group.seal()
+        <CallGroup complete 0 of 0 outstanding>
+        """
+        if completion_add_callback(&self.completion, check_function(fn, "fn")):
+            return
+        passed_on = call_callback(fn, self, None)
+        if passed_on is not None:
+            raise passed_on
+
+    def __repr__(self):
+        cdef uint64_t word = inflight_load(&self.word)
+        state = "complete" if word & WORD_COMPLETE else "sealed" if word & WORD_SEALED else "open"
+        return f"<{kind_of(self)} {state} {word >> WORD_SHIFT} of {inflight_load(&self.added)} outstanding>"
+
+    def __reduce__(self):
+        raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
+
+    def __dealloc__(self):
+        group_clear(self)
+
+
+cdef int group_enroll(CallGroup self, uint64_t count, Op op) except -1:
+    # Counts operations in, or raises. A refused `op` is no loss.
+    cdef uint64_t word
+    while True:
+        word = inflight_load(&self.word)
+        if word & (WORD_SEALED | WORD_COMPLETE):
+            if op is not None:
+                op.completion.state = RETIRED
+            raise GroupClosedError(
+                "the group is complete" if word & WORD_COMPLETE else "the group is sealed"
+            )
+        if inflight_swap(&self.word, word, word + count * <uint64_t>WORD_OP):
+            return 0
+
+
+cdef inline object group_op_finished(CallGroup self, Op op, object passed_on):
+    # Returns the first exception to pass on, as op_announce does.
+    cdef uint64_t top
+    retain(<PyObject*>op)
+    while True:
+        top = inflight_load(&self.finished)
+        op.below = <PyObject*><size_t>top
+        if inflight_swap(&self.finished, top, <uint64_t><size_t><PyObject*>op):
+            break
+    if group_count_down(self, WORD_OP, 0):
+        return group_complete(self, passed_on)
+    return passed_on
+
+
+cdef inline bint group_count_down(CallGroup self, uint64_t step, uint64_t flags) noexcept:
+    # True if this step completes the group.
+    cdef uint64_t word, following
+    while True:
+        word = inflight_load(&self.word)
+        following = (word - step) | flags
+        if following & WORD_COMPLETE == 0 and following >> WORD_SHIFT == 0 and following & WORD_HOLDS == 0:
+            following |= WORD_COMPLETE
+        if inflight_swap(&self.word, word, following):
+            return (word ^ following) & WORD_COMPLETE != 0
+
+
+cdef int group_step(CallGroup self, uint64_t step, uint64_t flags) except -1:
+    cdef object passed_on
+    if group_count_down(self, step, flags):
+        passed_on = group_complete(self, None)
+        if passed_on is not None:
+            raise passed_on
+    return 0
+
+
+cdef object group_complete(CallGroup self, object passed_on):
+    # The reducer, then the group's waiters and callbacks. Called once.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef object on_complete = self.on_complete
+    cdef object outcome
+    cdef uint64_t state = REDUCED
+    self.on_complete = None
+    try:
+        outcome = Results._of(group_responses(self))
+        if on_complete is not None:
+            inflight_store(&self.reducing_thread, <uint64_t>PyThread_get_thread_ident())
+            on_complete(outcome)
+    except BaseException as error:
+        outcome = (error, error.__traceback__)
+        state = RAISED
+        passed_on = report_failure("on_complete", self, error, passed_on)
+        if passed_on is None and isinstance(error, PASSED_ON):
+            passed_on = error
+    inflight_store(&self.reducing_thread, 0)
+    inflight_lock(&self.completion.lock)
+    self.outcome = outcome
+    completion_finish(&self.completion, state, &wake)
+    inflight_unlock(&self.completion.lock)
+    wake_all(&wake)
+    return completion_call_back(&self.completion, self, passed_on)
+
+
+cdef tuple group_responses(CallGroup self):
+    # All operations in add order, off the stack.
+    cdef list ops = [None] * <Py_ssize_t>inflight_load(&self.added)
+    cdef Op op
+    while self.finished != 0:
+        op = <Op><PyObject*><size_t>self.finished
+        self.finished = <uint64_t><size_t>op.below
+        op.below = NULL
+        drop(<PyObject*>op)
+        ops[op.place] = op
+    return tuple(ops)
+
+
+cdef void group_clear(CallGroup self) noexcept:
+    cdef Op op
+    completion_forget(&self.completion)
+    while self.finished != 0:
+        op = <Op><PyObject*><size_t>self.finished
+        self.finished = <uint64_t><size_t>op.below
+        op.below = NULL
+        drop(<PyObject*>op)

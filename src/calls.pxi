@@ -1,0 +1,256 @@
+# The calls of a queue that may wait or take rows, between its Python face and the engine.
+#
+# A wait is a loop: ask the engine; WAIT means that the waiter is in its list, so park, until woken,
+# until the limit, or until there is another reason to look, and ask again. Whatever ends the loop,
+# an exception from a signal handler included, the waiter has left its list and what it was
+# promised has gone to the next.
+#
+# Whatever can fail is done before a row is taken: the OpSet exists by then, and from there to the
+# caller no Python code runs. So no row is lost between the queue and its consumer.
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
+
+cdef int queue_init(
+    OpQueue self, object depth, object width, object window, bint exclusive
+) except -1:
+    cdef Engine* engine = &self.engine
+    cdef Py_ssize_t deep, wide
+    depth = check_bound(depth, "depth")
+    width = check_bound(width, "width")
+    cdef double seconds = check_window(window)
+    deep = queue_bound(depth)
+    wide = queue_bound(width)
+    if engine.enqueued:
+        raise RuntimeError("a queue that was used cannot be initialised again")
+    self._depth = depth
+    self._width = width
+    self.clock = _clock.monotonic
+    engine.depth = deep
+    engine.width = wide
+    engine.window = seconds
+    engine.exclusive = exclusive
+    return 0
+
+
+cdef Py_ssize_t queue_bound(object bound) except -1:
+    # A bound that memory cannot reach is none.
+    return PY_SSIZE_T_MAX if bound is None or bound > PY_SSIZE_T_MAX else <Py_ssize_t>bound
+
+
+cdef inline int queue_enqueue(OpQueue self, object key, Op op, double limit) except -1:
+    # Waits for at most `limit` seconds. Without a wait, nothing but the kernel is called.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef Probe probe
+    cdef Answer answer
+    cdef double now
+    probe_init(&probe, key)
+    while True:
+        now = self.now()
+        inflight_lock(&self.engine.lock)
+        answer = engine_enqueue(&self.engine, &probe, <PyObject*>op, NULL, limit <= 0, now, &wake)
+        inflight_unlock(&self.engine.lock)
+        if wake.head != NULL:
+            wake_all(&wake)
+        if answer == ACCEPTED:
+            if probe.kind == OTHER:
+                probe_clear(&probe)
+            return 0
+        if answer != COMPARE:
+            break
+        probe_compare(&probe)
+    try:
+        if answer == WAIT:
+            answer = queue_wait_to_enqueue(self, &probe, op, limit)
+    finally:
+        probe_clear(&probe)
+    if answer != ACCEPTED:
+        queue_refuse(self, answer, key)
+    return 0
+
+
+cdef Answer queue_wait_to_enqueue(OpQueue self, Probe* probe, Op op, double limit) except *:
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef ThreadWaiter waiter = ThreadWaiter()
+    cdef WaitNode* node = &waiter.node
+    cdef Engine* engine = &self.engine
+    cdef double deadline = now_seconds() + limit
+    cdef double remaining = limit
+    cdef bint woken = False
+    cdef Answer answer
+    cdef double now
+    try:
+        while True:
+            now = self.now()
+            inflight_lock(&engine.lock)
+            if woken:
+                node.signalled = False
+            answer = engine_enqueue(engine, probe, <PyObject*>op, node, remaining <= 0, now, &wake)
+            inflight_unlock(&engine.lock)
+            wake_all(&wake)
+            woken = False
+            if answer == COMPARE:
+                probe_compare(probe)
+            elif answer == WAIT:
+                woken = waiter.park(remaining)
+            else:
+                return answer
+            remaining = deadline - now_seconds()
+    except BaseException:
+        inflight_lock(&engine.lock)
+        engine_leave_producer(engine, node)
+        engine_settle(engine, &wake)
+        inflight_unlock(&engine.lock)
+        wake_all(&wake)
+        raise
+
+
+cdef int queue_refuse(OpQueue self, Answer answer, object key) except -1:
+    if answer == FULL_DEPTH:
+        raise QueueSaturatedDepthError(key, self._depth)
+    if answer == FULL_WIDTH:
+        raise QueueSaturatedWidthError(key, self._width)
+    if answer == CLOSED:
+        raise QueueClosedError("the queue is closed")
+    raise MemoryError
+
+
+cdef inline int queue_dequeue(OpQueue self, OpSet opset, double limit, object timeout) except -1:
+    # Fills `opset`. `timeout` is the limit as the caller gave it, for the message.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef Row* row
+    cdef Answer answer
+    cdef double now = self.now()
+    inflight_lock(&self.engine.lock)
+    answer = engine_dequeue(&self.engine, NULL, True, now, &row, &wake)
+    inflight_unlock(&self.engine.lock)
+    if wake.head != NULL:
+        wake_all(&wake)
+    if answer == EMPTY and limit > 0:
+        answer = queue_wait_to_dequeue(self, limit, &row)
+    if answer == TAKEN_ROW:
+        opset_fill(opset, self, row)
+        return 0
+    if answer == CLOSED:
+        raise QueueClosedError("the queue is closed and drained")
+    if limit > 0:
+        raise QueueEmptyError(f"no row became ready within {timeout} seconds")
+    raise QueueEmptyError("no row is ready")
+
+
+cdef Answer queue_wait_to_dequeue(OpQueue self, double limit, Row** row) except *:
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef ThreadWaiter waiter = ThreadWaiter()
+    cdef WaitNode* node = &waiter.node
+    cdef Engine* engine = &self.engine
+    cdef double deadline = now_seconds() + limit
+    cdef double remaining = limit
+    cdef double armed
+    cdef bint woken = False
+    cdef Answer answer
+    cdef double now
+    try:
+        while True:
+            now = self.now()
+            inflight_lock(&engine.lock)
+            if woken:
+                node.signalled = False
+            answer = engine_dequeue(engine, node, remaining <= 0, now, row, &wake)
+            armed = node.armed
+            inflight_unlock(&engine.lock)
+            wake_all(&wake)
+            if answer != WAIT:
+                return answer
+            # Windows are measured on the queue's clock, the limit on the real one.
+            woken = waiter.park(min(remaining, armed - now))
+            remaining = deadline - now_seconds()
+    except BaseException:
+        inflight_lock(&engine.lock)
+        engine_leave_consumer(engine, node, &wake)
+        inflight_unlock(&engine.lock)
+        wake_all(&wake)
+        raise
+
+
+cdef list queue_take(OpQueue self, Py_ssize_t limit, bint opened):
+    # Takes what is ready (`opened`: or open) and nobody's, up to `limit`; never blocks. All is
+    # made ready to hold the rows first: what comes between is left for the next call.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef Engine* engine = &self.engine
+    cdef Row** taken
+    cdef Py_ssize_t count, i
+    cdef double now
+    cdef list rows
+    now = self.now()
+    inflight_lock(&engine.lock)
+    engine_enter(engine, now, &wake)
+    engine_settle(engine, &wake)
+    count = engine.ready.size + engine.open.size
+    inflight_unlock(&engine.lock)
+    wake_all(&wake)
+    count = min(count, limit)
+    if count == 0:
+        return []
+    rows = [opset_new(self) for i in range(count)]
+    taken = <Row**>PyMem_RawMalloc(<size_t>count * sizeof(Row*))
+    if taken == NULL:
+        raise MemoryError
+    try:
+        now = self.now()
+        inflight_lock(&engine.lock)
+        count = engine_dequeue_many(engine, taken, count, opened, now, &wake)
+        inflight_unlock(&engine.lock)
+        wake_all(&wake)
+        for i in range(count):
+            opset_fill(<OpSet>rows[i], self, taken[i])
+    finally:
+        PyMem_RawFree(taken)
+    del rows[count:]
+    return rows
+
+
+cdef bint queue_join(OpQueue self, double limit) except -1:
+    cdef ThreadWaiter waiter = ThreadWaiter()
+    cdef WaitNode* node = &waiter.node
+    cdef Engine* engine = &self.engine
+    cdef double deadline = now_seconds() + limit
+    cdef double remaining = limit
+    cdef bint woken = False
+    cdef Answer answer
+    try:
+        while True:
+            inflight_lock(&engine.lock)
+            if woken:
+                node.signalled = False
+            answer = engine_join(engine, node, remaining <= 0)
+            inflight_unlock(&engine.lock)
+            if answer != WAIT:
+                return answer == DONE
+            woken = waiter.park(remaining)
+            remaining = deadline - now_seconds()
+    except BaseException:
+        inflight_lock(&engine.lock)
+        list_remove(node)
+        inflight_unlock(&engine.lock)
+        raise
+
+
+cdef void queue_clear(OpQueue self) noexcept:
+    # Drops every row that waits. Nobody else has the queue any more, or the collector has found
+    # that nobody can reach it; but dropping operations may run code that does, so each row is
+    # taken out before it is dropped. O(rows).
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef Row* row
+    cdef Row* taken
+    while True:
+        taken = NULL
+        inflight_lock(&self.engine.lock)
+        engine_dequeue_many(&self.engine, &taken, 1, True, 0, &wake)
+        if taken != NULL and self.engine.exclusive:
+            engine_release(&self.engine, taken, 0, &wake)
+        inflight_unlock(&self.engine.lock)
+        wake_all(&wake)
+        if taken == NULL:
+            return
+        row_free(taken)

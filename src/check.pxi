@@ -1,0 +1,101 @@
+# Verifies the invariants of the kernel, for tests. Each function returns which one is broken, or
+# NULL, and is O(slots of the index).
+
+cdef const char* index_check(Index* index) noexcept nogil:
+    cdef size_t seen = 0
+    cdef size_t i
+    for i in range(index.main.mask + 1):
+        if index.main.slots[i].row != NULL:
+            seen += 1
+            if table_slot_of(&index.main, index.main.slots[i].row) != &index.main.slots[i]:
+                return b"a row cannot be reached from the home of its hash"
+            if index.main.slots[i].hash != index.main.slots[i].row.hash:
+                return b"a slot and its row differ in the hash"
+    if seen != index.main.used:
+        return b"the table's count of used slots is wrong"
+    if index.main.used * 4 > (index.main.mask + 1) * 3:
+        return b"the table is too full"
+    if index.old.slots != NULL:
+        seen = 0
+        for i in range(index.old.mask + 1):
+            if index.old.slots[i].row != NULL and index.old.slots[i].row != &TOMBSTONE:
+                seen += 1
+                if i < index.cursor:
+                    return b"a row was left behind by the move"
+        if seen != index.old.used:
+            return b"the old table's count of used slots is wrong"
+    return NULL
+
+
+cdef const char* engine_check(Engine* self) noexcept nogil:
+    cdef Py_ssize_t waiting = 0, owned = 0, ops = 0, ready = 0, open = 0
+    cdef const char* broken = index_check(&self.index)
+    cdef Row* row
+    cdef size_t i
+    cdef Table* tables[2]
+    cdef Table* table
+    cdef double deadline = -INFINITY
+    cdef uint64_t seq = 0
+    if broken != NULL:
+        return broken
+    tables[0] = &self.index.main
+    tables[1] = &self.index.old
+    for table in tables:
+        if table.slots == NULL:
+            continue
+        for i in range(table.mask + 1):
+            row = table.slots[i].row
+            if row == NULL or row == &TOMBSTONE:
+                continue
+            if row.state == TAKEN:
+                if not self.exclusive:
+                    return b"a row that was handed out is still in the index"
+                owned += 1
+                row = row.peer
+                if row == NULL:
+                    continue
+                if row.state != BEHIND and row.state != OPEN:
+                    return b"a row behind an owner is neither BEHIND nor OPEN"
+            elif row.state == BEHIND or row.peer != NULL:
+                return b"a row is behind no owner"
+            if row.state == PROMISED_ROW:
+                if row.waiter == NULL or row.waiter.row != row or row.waiter.state != PROMISED:
+                    return b"a promised row and its waiter disagree"
+            elif row.waiter != NULL:
+                return b"a row that is not promised has a waiter"
+            waiting += 1
+            ops += row.count
+            ready += row.state == READY
+            open += row.state == OPEN
+            if row.count < 1 or row.count > self.width:
+                return b"a row is empty or too wide"
+    if waiting != self.waiting or owned != self.owned or ops != self.ops:
+        return b"the counts of rows and operations are wrong"
+    if ready != self.ready.size or open != self.open.size:
+        return b"a list and the states of its rows disagree"
+    if self.enqueued != self.dequeued_ops + self.ops:
+        return b"what was enqueued is neither dequeued nor waiting"
+    row = self.ready.head
+    while row != NULL:
+        if row.state != READY or row.seq < seq:
+            return b"the ready list is out of order"
+        seq = row.seq
+        ready -= 1
+        row = row.next
+    row = self.open.head
+    while row != NULL:
+        if row.state != OPEN or row.deadline < deadline:
+            return b"the open list is out of order"
+        deadline = row.deadline
+        open -= 1
+        row = row.next
+    if ready != 0 or open != 0:
+        return b"a list has lost a row"
+    if self.ready.head != NULL and self.consumers != NULL:
+        return b"a consumer waits although a row is ready"
+    if self.producers != NULL and self.depth - self.waiting > self.reserved and not self.closed:
+        return b"a producer waits although there is room"
+    if self.open.head != NULL and self.consumers != NULL:
+        if self.consumers.armed > self.open.head.deadline and not self.consumers.signalled:
+            return b"nobody watches the windows"
+    return NULL

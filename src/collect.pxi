@@ -1,0 +1,211 @@
+# Shows the garbage collector what C structures refer to.
+#
+# Cython writes a traversal for the object attributes of a class, but knows nothing of the rows of
+# a queue, the row of an OpSet, the finished operations of a group, or callbacks. Without them no
+# cycle through an operation could be collected. So each of these classes gets traverse and clear
+# functions that add the rest to Cython's, at import, before there is any instance.
+#
+# Op and OpSet, of which there are many, also get deallocators of their own in front of Cython's. A
+# `__dealloc__` would save and restore the current exception, and Op's finalizer would be called
+# for every finished operation, each of which costs more than the rest of the deallocation.
+#
+# A traversal must not touch reference counts, so the structures are found by their offset in the
+# object instead of through Cython's typed access. It needs no lock: with the GIL nothing else
+# runs, and a free-threaded build stops the world, which never happens inside a section.
+
+ctypedef int (*visitproc)(PyObject* reference, void* arg) noexcept
+ctypedef int (*traverseproc)(PyObject* self, visitproc visit, void* arg) noexcept
+ctypedef int (*inquiry)(PyObject* self) noexcept
+ctypedef void (*destructor)(PyObject* self) noexcept
+
+cdef extern from *:
+    """
+    static void inflight_collect(PyTypeObject *type, traverseproc traverse, inquiry clear) {
+        type->tp_traverse = traverse;
+        type->tp_clear = clear;
+        PyType_Modified(type);
+    }
+    static void inflight_rename(PyTypeObject *type, const char *name) { type->tp_name = name; }
+    static traverseproc inflight_traverse_of(PyTypeObject *type) { return type->tp_traverse; }
+    static void inflight_dispose(PyTypeObject *type, destructor dealloc) { type->tp_dealloc = dealloc; }
+    static destructor inflight_dealloc_of(PyTypeObject *type) { return type->tp_dealloc; }
+    static inquiry inflight_clear_of(PyTypeObject *type) { return type->tp_clear; }
+    """
+    void inflight_collect(PyTypeObject* type, traverseproc traverse, inquiry clear)
+    void inflight_rename(PyTypeObject* type, const char* name)
+    traverseproc inflight_traverse_of(PyTypeObject* type)
+    inquiry inflight_clear_of(PyTypeObject* type)
+    void inflight_dispose(PyTypeObject* type, destructor dealloc)
+    destructor inflight_dealloc_of(PyTypeObject* type)
+
+cdef extern from "Python.h":
+    int PyObject_CallFinalizerFromDealloc(PyObject* self)
+
+
+cdef traverseproc queue_traverse_attributes, opset_traverse_attributes
+cdef traverseproc op_traverse_attributes, group_traverse_attributes
+cdef inquiry queue_clear_attributes, opset_clear_attributes
+cdef inquiry op_clear_attributes, group_clear_attributes
+cdef destructor op_dealloc_attributes, opset_dealloc_attributes
+cdef size_t queue_engine, opset_row_pointer, op_completion, group_completion, group_finished
+cdef size_t op_below
+
+
+cdef int row_visit(Row* row, visitproc visit, void* arg) noexcept:
+    cdef uint32_t i
+    cdef int stop
+    if row == NULL or row == &TOMBSTONE:
+        return 0
+    stop = visit(row.key, arg)
+    for i in range(row.count):
+        if stop:
+            return stop
+        stop = visit(row_ops(row)[i], arg)
+    return stop
+
+
+cdef int table_visit(Table* table, visitproc visit, void* arg) noexcept:
+    cdef size_t i
+    cdef int stop
+    cdef Row* row
+    if table.slots == NULL:
+        return 0
+    for i in range(table.mask + 1):
+        row = table.slots[i].row
+        if row != NULL and row != &TOMBSTONE and row.state == TAKEN:
+            row = row.peer      # the owner itself is its OpSet's
+        stop = row_visit(row, visit, arg)
+        if stop:
+            return stop
+    return 0
+
+
+cdef int queue_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef Engine* engine = <Engine*>(<char*>self + queue_engine)
+    cdef int stop = queue_traverse_attributes(self, visit, arg)
+    if not stop:
+        stop = table_visit(&engine.index.main, visit, arg)
+    if not stop:
+        stop = table_visit(&engine.index.old, visit, arg)
+    return stop
+
+
+cdef int opset_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef Row* row = (<Row**>(<char*>self + opset_row_pointer))[0]
+    cdef int stop = opset_traverse_attributes(self, visit, arg)
+    return stop or row_visit(row, visit, arg)
+
+
+cdef int completion_visit(Completion* completion, visitproc visit, void* arg) noexcept:
+    cdef Callback* callback = completion.callbacks
+    cdef int stop
+    while callback != NULL:
+        stop = visit(callback.fn, arg)
+        if stop:
+            return stop
+        callback = callback.next if callback.next != completion.callbacks else NULL
+    return 0
+
+
+cdef int op_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef int stop = op_traverse_attributes(self, visit, arg)
+    return stop or completion_visit(<Completion*>(<char*>self + op_completion), visit, arg)
+
+
+cdef int group_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef PyObject* op = (<PyObject**>(<char*>self + group_finished))[0]
+    cdef int stop = group_traverse_attributes(self, visit, arg)
+    while op != NULL and not stop:
+        stop = visit(op, arg)
+        op = (<PyObject**>(<char*>op + op_below))[0]
+    return stop or completion_visit(<Completion*>(<char*>self + group_completion), visit, arg)
+
+
+cdef int queue_break(PyObject* self) noexcept:
+    queue_clear(<OpQueue>self)
+    return queue_clear_attributes(self)
+
+
+cdef int opset_break(PyObject* self) noexcept:
+    opset_clear(<OpSet>self)
+    return opset_clear_attributes(self)
+
+
+cdef int op_break(PyObject* self) noexcept:
+    completion_forget(&(<Op>self).completion)
+    return op_clear_attributes(self)
+
+
+cdef int group_break(PyObject* self) noexcept:
+    group_clear(<CallGroup>self)
+    return group_clear_attributes(self)
+
+
+cdef void op_dealloc(PyObject* self) noexcept:
+    cdef Completion* completion = <Completion*>(<char*>self + op_completion)
+    if inflight_load(&completion.state) == PENDING:
+        if PyObject_CallFinalizerFromDealloc(self) < 0:
+            return      # its group has it now
+    completion_forget(completion)
+    op_dealloc_attributes(self)
+
+
+cdef void opset_dealloc(PyObject* self) noexcept:
+    # The row last: until its lease is dropped, the queue may have it as the owner of its key.
+    cdef Row** pointer = <Row**>(<char*>self + opset_row_pointer)
+    cdef Row* row = pointer[0]
+    pointer[0] = NULL
+    opset_dealloc_attributes(self)
+    if row != NULL:
+        row_free(row)
+
+
+def _install():
+    global op_dealloc_attributes, opset_dealloc_attributes
+    global queue_traverse_attributes, opset_traverse_attributes
+    global op_traverse_attributes, group_traverse_attributes
+    global queue_clear_attributes, opset_clear_attributes
+    global op_clear_attributes, group_clear_attributes
+    global queue_engine, opset_row_pointer, op_completion, group_completion, group_finished, op_below
+    cdef OpQueue queue = <OpQueue>OpQueue.__new__(OpQueue)
+    cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
+    cdef Op op = <Op>Op.__new__(Op)
+    cdef CallGroup group = <CallGroup>CallGroup.__new__(CallGroup)
+    op.completion.state = RETIRED
+    queue_engine = <size_t>(<char*>&queue.engine - <char*><PyObject*>queue)
+    opset_row_pointer = <size_t>(<char*>&opset.row - <char*><PyObject*>opset)
+    op_completion = <size_t>(<char*>&op.completion - <char*><PyObject*>op)
+    op_below = <size_t>(<char*>&op.below - <char*><PyObject*>op)
+    group_completion = <size_t>(<char*>&group.completion - <char*><PyObject*>group)
+    group_finished = <size_t>(<char*>&group.finished - <char*><PyObject*>group)
+
+    op_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>Op)
+    opset_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>OpSet)
+    inflight_dispose(<PyTypeObject*>Op, op_dealloc)
+    inflight_dispose(<PyTypeObject*>OpSet, opset_dealloc)
+    queue_traverse_attributes = inflight_traverse_of(<PyTypeObject*>OpQueue)
+    queue_clear_attributes = inflight_clear_of(<PyTypeObject*>OpQueue)
+    inflight_collect(<PyTypeObject*>OpQueue, queue_traverse, queue_break)
+    inflight_collect(<PyTypeObject*>DedupeQueue, queue_traverse, queue_break)
+    inflight_collect(<PyTypeObject*>OpWindow, queue_traverse, queue_break)
+    opset_traverse_attributes = inflight_traverse_of(<PyTypeObject*>OpSet)
+    opset_clear_attributes = inflight_clear_of(<PyTypeObject*>OpSet)
+    inflight_collect(<PyTypeObject*>OpSet, opset_traverse, opset_break)
+    op_traverse_attributes = inflight_traverse_of(<PyTypeObject*>Op)
+    op_clear_attributes = inflight_clear_of(<PyTypeObject*>Op)
+    inflight_collect(<PyTypeObject*>Op, op_traverse, op_break)
+    group_traverse_attributes = inflight_traverse_of(<PyTypeObject*>CallGroup)
+    group_clear_attributes = inflight_clear_of(<PyTypeObject*>CallGroup)
+    inflight_collect(<PyTypeObject*>CallGroup, group_traverse, group_break)
+
+    # The names that users know them by: in reprs, in documentation, in error messages.
+    inflight_rename(<PyTypeObject*>Op, b"inflight.Op")
+    inflight_rename(<PyTypeObject*>OpSet, b"inflight.OpSet")
+    inflight_rename(<PyTypeObject*>CallGroup, b"inflight.CallGroup")
+    inflight_rename(<PyTypeObject*>OpQueue, b"inflight.OpQueue")
+    inflight_rename(<PyTypeObject*>DedupeQueue, b"inflight.DedupeQueue")
+    inflight_rename(<PyTypeObject*>OpWindow, b"inflight.OpWindow")
+
+
+_install()
+del _install

@@ -1,0 +1,124 @@
+/* What differs between interpreters: the lock of an object, atomics, and comparing exact keys.
+ *
+ * On a build with the GIL, the GIL is the lock: a section runs no Python code, allocates no Python
+ * object and never releases the GIL, so nothing can come between. The lock then is an empty
+ * struct, the atomics are plain accesses, and both cost nothing. On a free-threaded build every
+ * object has a PyMutex. It is not held across anything that could detach the thread, so the world
+ * is never stopped (for a collection, for a fork) in the middle of a section.
+ *
+ * Rejected: critical sections, which any nested Python operation may suspend; a PyThread lock per
+ * object on builds with the GIL, which costs several times the section it would guard.
+ */
+#ifndef INFLIGHT_COMPAT_H
+#define INFLIGHT_COMPAT_H
+
+#include <Python.h>
+#include <pythread.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef Py_GIL_DISABLED
+
+#define INFLIGHT_FREE_THREADED 1
+
+typedef PyMutex inflight_mutex;
+static inline void inflight_lock(inflight_mutex *mutex) { PyMutex_Lock(mutex); }
+static inline void inflight_unlock(inflight_mutex *mutex) { PyMutex_Unlock(mutex); }
+
+#ifdef _MSC_VER
+#include <intrin.h>
+/* Interlocked operations are full barriers, stronger than what is asked for. */
+static inline uint64_t inflight_load(uint64_t *word) {
+    return (uint64_t)_InterlockedOr64((volatile __int64 *)word, 0);
+}
+static inline void inflight_store(uint64_t *word, uint64_t value) {
+    _InterlockedExchange64((volatile __int64 *)word, (__int64)value);
+}
+static inline int inflight_swap(uint64_t *word, uint64_t expected, uint64_t desired) {
+    return (uint64_t)_InterlockedCompareExchange64((volatile __int64 *)word, (__int64)desired,
+                                                   (__int64)expected) == expected;
+}
+static inline uint64_t inflight_add(uint64_t *word, uint64_t value) {
+    return (uint64_t)_InterlockedExchangeAdd64((volatile __int64 *)word, (__int64)value);
+}
+#else
+static inline uint64_t inflight_load(uint64_t *word) {
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+static inline void inflight_store(uint64_t *word, uint64_t value) {
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+static inline int inflight_swap(uint64_t *word, uint64_t expected, uint64_t desired) {
+    return __atomic_compare_exchange_n(word, &expected, desired, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
+static inline uint64_t inflight_add(uint64_t *word, uint64_t value) {
+    return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL);
+}
+#endif
+
+#else /* with the GIL */
+
+#define INFLIGHT_FREE_THREADED 0
+
+typedef struct { char unused; } inflight_mutex;
+static inline void inflight_lock(inflight_mutex *mutex) { (void)mutex; }
+static inline void inflight_unlock(inflight_mutex *mutex) { (void)mutex; }
+
+static inline uint64_t inflight_load(uint64_t *word) { return *word; }
+static inline void inflight_store(uint64_t *word, uint64_t value) { *word = value; }
+static inline int inflight_swap(uint64_t *word, uint64_t expected, uint64_t desired) {
+    if (*word != expected) return 0;
+    *word = desired;
+    return 1;
+}
+static inline uint64_t inflight_add(uint64_t *word, uint64_t value) {
+    uint64_t before = *word;
+    *word = before + value;
+    return before;
+}
+
+#endif
+
+/* Below this, an int is its own hash, so that equal hashes of two such ints mean equal ints. */
+#if SIZEOF_VOID_P >= 8
+#define INFLIGHT_HASH_MODULUS ((((int64_t)1) << 61) - 1)
+#else
+#define INFLIGHT_HASH_MODULUS ((((int64_t)1) << 31) - 1)
+#endif
+
+/* The value of an exact int that is its own hash; false for any other int. */
+static inline int inflight_own_hash(PyObject *number, Py_hash_t *hash) {
+    long long value;
+#if PY_VERSION_HEX >= 0x030C0000
+    if (PyUnstable_Long_IsCompact((PyLongObject *)number)) {
+        value = PyUnstable_Long_CompactValue((PyLongObject *)number);
+    } else
+#endif
+    {
+        int overflow;
+        value = PyLong_AsLongLongAndOverflow(number, &overflow);
+        if (overflow) return 0;
+    }
+    *hash = (Py_hash_t)value;
+    return value >= 0 && value < INFLIGHT_HASH_MODULUS;
+}
+
+#if PY_VERSION_HEX < 0x030D0000
+#define Py_IsFinalizing _Py_IsFinalizing
+#endif
+
+/* Equality of two exact strs that have been hashed: cannot fail, runs no Python code. */
+static inline int inflight_same_str(PyObject *a, PyObject *b) {
+    Py_ssize_t length = PyUnicode_GET_LENGTH(a);
+    int kind = PyUnicode_KIND(a);
+    return length == PyUnicode_GET_LENGTH(b) && kind == (int)PyUnicode_KIND(b) &&
+           memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), (size_t)length * (size_t)kind) == 0;
+}
+
+/* Equality of two exact ints: likewise. */
+static inline int inflight_same_int(PyObject *a, PyObject *b) {
+    return PyObject_RichCompareBool(a, b, Py_EQ) == 1;
+}
+
+#endif

@@ -1,0 +1,466 @@
+# The keyed queue: one engine. FIFO is its nature; a window and ownership are policies.
+#
+#     window > 0    a row becomes ready when its window is over, or when it is full
+#     exclusive     a row that was handed out owns its key until it is released; operations
+#                   that arrive meanwhile gather in a row behind it
+#
+# What holds whenever the lock is free (check.pxi verifies it):
+#
+#   1. Every key that waits or is owned has one row in the index; a row behind an owner is
+#      reached through it. `waiting` counts the rows that are OPEN, READY, PROMISED or BEHIND.
+#   2. While a row is READY, no consumer is in the list: whichever comes second is matched.
+#      So newcomers, who take what is READY, never overtake anyone.
+#   3. While there is room for a new key, no producer is in the list; a slot that was promised
+#      to a woken producer is counted in `reserved` and is nobody else's room.
+#   4. Deadlines in `open` never decrease, and while a row is OPEN the oldest consumer, the
+#      timekeeper, is parked no longer than until the first deadline, or has been woken.
+#
+# Every function here needs the queue's lock, is O(1) unless it says otherwise, and wakes nobody
+# itself: it chains the waiters, and the shell wakes them when the lock is released.
+#
+# `now` is the queue's clock, read before the lock was taken, since reading it runs Python code.
+#
+# Rejected: a thread that watches the windows (the oldest consumer does it while it waits); a
+# waiter that is woken to compete for rows (it could wait for ever, and a row promised by count
+# instead of by name could be taken by a later consumer first).
+
+cdef enum Answer:
+    ACCEPTED
+    TAKEN_ROW
+    WAIT                     # the node is in its list: park, then ask again
+    EMPTY
+    CLOSED
+    FULL_DEPTH
+    FULL_WIDTH
+    NO_MEMORY
+    COMPARE                  # compare the probe's candidate, then ask again
+    DONE
+
+
+cdef struct Engine:
+    inflight_mutex lock
+    uint64_t generation      # of the last fork that was taken notice of
+    # Written once.
+    Py_ssize_t depth
+    Py_ssize_t width
+    double window
+    bint exclusive
+    # Guarded by lock.
+    Index index
+    RowList ready
+    RowList open
+    WaitNode* consumers
+    WaitNode* producers
+    WaitNode* joiners
+    Py_ssize_t waiting
+    Py_ssize_t reserved
+    Py_ssize_t owned
+    Py_ssize_t ops           # in the rows that wait
+    double now               # the latest reading of the clock
+    uint64_t next_seq
+    bint closed
+    # Counters since the start, guarded by lock.
+    Py_ssize_t enqueued
+    Py_ssize_t merged
+    Py_ssize_t dequeued_rows
+    Py_ssize_t dequeued_ops
+    Py_ssize_t refused_depth
+    Py_ssize_t refused_width
+    Py_ssize_t requeued
+
+
+cdef uint64_t fork_generation = 0
+
+
+def _enter_child():
+    global fork_generation
+    fork_generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
+
+
+cdef bint engine_init(
+    Engine* self, Py_ssize_t depth, Py_ssize_t width, double window, bint exclusive
+) noexcept nogil:
+    # The memory is zeroed.
+    self.depth = depth
+    self.width = width
+    self.window = window
+    self.exclusive = exclusive
+    self.generation = fork_generation
+    return index_init(&self.index)
+
+
+# ---- matching rows with consumers, room with producers ------------------------------------------
+
+
+cdef inline void engine_promise(Engine* self, Row* row, WakeChain* wake) noexcept nogil:
+    # Binds a row that is in no list to the oldest consumer.
+    cdef WaitNode* node = self.consumers
+    list_remove(node)
+    node.state = PROMISED
+    node.row = row
+    row.state = PROMISED_ROW
+    row.waiter = node
+    kick(node, wake)
+
+
+cdef inline void engine_make_ready(Engine* self, Row* row, WakeChain* wake) noexcept nogil:
+    # The row is in no list.
+    row.seq = self.next_seq
+    self.next_seq += 1
+    if self.consumers != NULL:
+        engine_promise(self, row, wake)
+    else:
+        row.state = READY
+        rows_append(&self.ready, row)
+
+
+cdef void engine_take_back(Engine* self, WaitNode* node, WakeChain* wake) noexcept nogil:
+    # A waiter leaves without the row it was promised: the next one gets it, or it goes back.
+    cdef Row* row = node.row
+    node.state = WAITING
+    node.row = NULL
+    row.waiter = NULL
+    if self.consumers != NULL:
+        engine_promise(self, row, wake)
+    else:
+        row.state = READY
+        rows_insert_by_seq(&self.ready, row)
+
+
+cdef inline void engine_settle(Engine* self, WakeChain* wake) noexcept nogil:
+    # Restores invariants 3 and 4 after room, ownership, windows or the oldest consumer changed,
+    # and tells those who wait for the end. There is nothing to do unless somebody waits.
+    if self.consumers != NULL or self.producers != NULL or self.joiners != NULL:
+        engine_tell_waiters(self, wake)
+
+
+cdef void engine_tell_waiters(Engine* self, WakeChain* wake) noexcept nogil:
+    cdef WaitNode* node
+    while self.producers != NULL and self.depth - self.waiting > self.reserved:
+        node = self.producers
+        list_remove(node)
+        node.state = PROMISED
+        self.reserved += 1
+        kick(node, wake)
+    if self.waiting == 0 and self.owned == 0:
+        kick_all(self.joiners, wake)
+        if self.closed:
+            kick_all(self.consumers, wake)
+    if self.open.head != NULL and self.consumers != NULL:
+        if self.consumers.armed > self.open.head.deadline:
+            kick(self.consumers, wake)
+
+
+cdef void engine_after_fork(Engine* self) noexcept nogil:
+    # In the child, once: waiters of threads that do not exist here are dropped, and what they
+    # were promised goes back. A waiter that does exist (fork in a signal handler during its park)
+    # finds its node in no list, and enters again. O(slots of the index).
+    cdef size_t i
+    cdef Row* row
+    self.generation = fork_generation
+    while self.consumers != NULL:
+        list_remove(self.consumers)
+    while self.producers != NULL:
+        list_remove(self.producers)
+    while self.joiners != NULL:
+        list_remove(self.joiners)
+    self.reserved = 0
+    for i in range(self.index.main.mask + 1):
+        engine_unpromise(self, self.index.main.slots[i].row)
+    if self.index.old.slots != NULL:
+        for i in range(self.index.old.mask + 1):
+            engine_unpromise(self, self.index.old.slots[i].row)
+
+
+cdef void engine_unpromise(Engine* self, Row* row) noexcept nogil:
+    if row == NULL or row == &TOMBSTONE or row.state != PROMISED_ROW:
+        return
+    row.waiter.state = WAITING
+    row.waiter.row = NULL
+    row.waiter = NULL
+    row.state = READY
+    rows_insert_by_seq(&self.ready, row)
+
+
+cdef inline void engine_enter(Engine* self, double now, WakeChain* wake) noexcept nogil:
+    # What every call does first: notice a fork, and open windows that are over.
+    if self.generation != fork_generation:
+        engine_after_fork(self)
+    if self.window > 0:
+        # Two threads may get here in another order than they read the clock.
+        if now > self.now:
+            self.now = now
+        while self.open.head != NULL and self.open.head.deadline <= self.now:
+            engine_end_window(self, self.open.head, wake)
+
+
+cdef bint engine_end_window(Engine* self, Row* row, WakeChain* wake) noexcept nogil:
+    # True if the row is ready now, false if it still waits for its key.
+    rows_remove(&self.open, row)
+    if row.peer != NULL:
+        row.state = BEHIND
+        return False
+    engine_make_ready(self, row, wake)
+    return True
+
+
+# ---- adding ---------------------------------------------------------------------------------------
+
+
+cdef Answer engine_enqueue(
+    Engine* self, Probe* probe, PyObject* op, WaitNode* node, bint give_up, double now,
+    WakeChain* wake,
+) noexcept nogil:
+    # Adds `op`. Without room for a new key: FULL_DEPTH if it is to give up, else WAIT, with the node,
+    # if there is one, in its list. With every other answer but COMPARE the node is out of its
+    # list, and its slot given back.
+    cdef Row* row = NULL
+    cdef Row* owner = NULL
+    cdef Verdict verdict
+    cdef Answer answer
+    engine_enter(self, now, wake)
+    if self.closed:
+        answer = CLOSED
+    else:
+        verdict = index_find(&self.index, probe, &row)
+        if verdict == UNKNOWN:
+            engine_settle(self, wake)
+            return COMPARE
+        if row != NULL and row.state == TAKEN:
+            owner = row
+            row = owner.peer
+        if row != NULL:
+            answer = engine_merge(self, row, op, wake)
+        else:
+            # A slot that was promised to this producer is room for it, and for nobody else.
+            if self.depth - self.waiting > self.reserved - (node != NULL and node.state == PROMISED):
+                answer = engine_add_row(self, probe, op, owner, wake)
+            elif not give_up:
+                if node != NULL and node.list == NULL:
+                    node.hash = probe.hash
+                    list_append(&self.producers, node)
+                engine_settle(self, wake)
+                return WAIT
+            else:
+                self.refused_depth += 1
+                answer = FULL_DEPTH
+    if node != NULL:
+        engine_leave_producer(self, node)
+    # Not only for producers: a window may have ended, a row may have opened.
+    engine_settle(self, wake)
+    return answer
+
+
+cdef inline Answer engine_merge(Engine* self, Row* row, PyObject* op, WakeChain* wake) noexcept nogil:
+    if row.count >= self.width:
+        self.refused_width += 1
+        return FULL_WIDTH
+    if not row_append(row, op):
+        return NO_MEMORY
+    self.ops += 1
+    self.enqueued += 1
+    self.merged += 1
+    if row.state == OPEN and row.count >= self.width:
+        engine_end_window(self, row, wake)
+    return ACCEPTED
+
+
+cdef inline Answer engine_add_row(
+    Engine* self, Probe* probe, PyObject* op, Row* owner, WakeChain* wake
+) noexcept nogil:
+    cdef Row* row = row_new(probe)
+    cdef WaitNode* node
+    if row == NULL:
+        return NO_MEMORY
+    if owner != NULL:
+        row.peer = owner
+        owner.peer = row
+    elif not index_insert(&self.index, row):
+        row_discard(row)
+        return NO_MEMORY
+    retain(row.key)
+    row_append(row, op)     # in place: cannot fail
+    self.waiting += 1
+    self.ops += 1
+    self.enqueued += 1
+    if self.window > 0 and self.width > 1:
+        row.state = OPEN
+        row.deadline = self.now + self.window
+        rows_append(&self.open, row)
+    elif owner != NULL:
+        row.state = BEHIND
+    else:
+        engine_make_ready(self, row, wake)
+    # Producers that wait with the same key can merge now. O(producers that wait), usually none.
+    node = self.producers
+    while node != NULL:
+        if node.hash == row.hash:
+            kick(node, wake)
+        node = node.next if node.next != self.producers else NULL
+    return ACCEPTED
+
+
+cdef inline void engine_leave_producer(Engine* self, WaitNode* node) noexcept nogil:
+    if node.state == PROMISED:
+        node.state = WAITING
+        self.reserved -= 1
+    list_remove(node)
+
+
+# ---- taking ---------------------------------------------------------------------------------------
+
+
+cdef Answer engine_dequeue(
+    Engine* self, WaitNode* node, bint give_up, double now, Row** taken, WakeChain* wake
+) noexcept nogil:
+    # TAKEN_ROW: `taken` is the caller's. WAIT: park at most until `node.armed`. The node is out
+    # of its list, and keeps no promise, with every other answer.
+    cdef Row* row
+    engine_enter(self, now, wake)
+    if node != NULL and node.state == PROMISED:
+        row = node.row
+        node.state = WAITING
+        node.row = NULL
+        row.waiter = NULL
+        engine_take(self, row, taken, wake)
+        return TAKEN_ROW
+    row = self.ready.head
+    if row != NULL:
+        # Nobody is in the list (invariant 2), this caller included.
+        rows_remove(&self.ready, row)
+        engine_take(self, row, taken, wake)
+        return TAKEN_ROW
+    if self.closed and self.waiting == 0 and self.owned == 0:
+        if node != NULL:
+            list_remove(node)
+        return CLOSED
+    if node == NULL or give_up:
+        if node != NULL:
+            list_remove(node)
+        engine_settle(self, wake)
+        return EMPTY
+    if node.list == NULL:
+        list_append(&self.consumers, node)
+    node.armed = INFINITY
+    if self.open.head != NULL and self.consumers == node:
+        node.armed = self.open.head.deadline
+    engine_settle(self, wake)
+    return WAIT
+
+
+cdef inline void engine_take(Engine* self, Row* row, Row** taken, WakeChain* wake) noexcept nogil:
+    # The row is in no list.
+    row.state = TAKEN
+    self.waiting -= 1
+    self.ops -= row.count
+    self.dequeued_rows += 1
+    self.dequeued_ops += row.count
+    if self.exclusive:
+        self.owned += 1
+    else:
+        index_remove(&self.index, row)
+    taken[0] = row
+    engine_settle(self, wake)
+
+
+cdef Py_ssize_t engine_dequeue_many(
+    Engine* self, Row** taken, Py_ssize_t limit, bint opened, double now, WakeChain* wake
+) noexcept nogil:
+    # Takes up to `limit` rows that are nobody's, and then (`opened`) those whose window is open.
+    cdef Py_ssize_t count = 0
+    cdef Row* row
+    cdef Row* following
+    engine_enter(self, now, wake)
+    while count < limit and self.ready.head != NULL:
+        row = self.ready.head
+        rows_remove(&self.ready, row)
+        engine_take(self, row, &taken[count], wake)
+        count += 1
+    # Taking settles, and settling makes nothing ready: the list does not change behind us.
+    row = self.open.head if opened else NULL
+    while count < limit and row != NULL:
+        following = row.next
+        if row.peer == NULL:
+            rows_remove(&self.open, row)
+            engine_take(self, row, &taken[count], wake)
+            count += 1
+        row = following
+    engine_settle(self, wake)
+    return count
+
+
+cdef void engine_leave_consumer(Engine* self, WaitNode* node, WakeChain* wake) noexcept nogil:
+    # The wait was interrupted.
+    if node.state == PROMISED:
+        engine_take_back(self, node, wake)
+    list_remove(node)
+    engine_settle(self, wake)
+
+
+cdef void engine_release(Engine* self, Row* owner, double now, WakeChain* wake) noexcept nogil:
+    # The key of a TAKEN row is free again; the row now belongs to its OpSet alone.
+    cdef Row* behind = owner.peer
+    engine_enter(self, now, wake)
+    self.owned -= 1
+    if behind == NULL:
+        index_remove(&self.index, owner)
+    else:
+        behind.peer = NULL
+        owner.peer = NULL
+        index_replace(&self.index, owner, behind)
+        self.requeued += 1
+        if behind.state == BEHIND:
+            engine_make_ready(self, behind, wake)
+    engine_settle(self, wake)
+
+
+# ---- the rest -------------------------------------------------------------------------------------
+
+
+cdef Py_ssize_t engine_flush(Engine* self, double now, WakeChain* wake) noexcept nogil:
+    # Ends all windows; how many rows that made ready. O(rows whose window is open).
+    cdef Py_ssize_t count = 0
+    engine_enter(self, now, wake)
+    while self.open.head != NULL:
+        if engine_end_window(self, self.open.head, wake):
+            count += 1
+    engine_settle(self, wake)
+    return count
+
+
+cdef Answer engine_flush_key(Engine* self, Probe* probe, double now, WakeChain* wake) noexcept nogil:
+    # ACCEPTED if that made a row ready.
+    cdef Row* row = NULL
+    cdef Answer answer = EMPTY
+    engine_enter(self, now, wake)
+    if index_find(&self.index, probe, &row) == UNKNOWN:
+        engine_settle(self, wake)
+        return COMPARE
+    if row != NULL and row.state == TAKEN:
+        row = row.peer
+    if row != NULL and row.state == OPEN and engine_end_window(self, row, wake):
+        answer = ACCEPTED
+    engine_settle(self, wake)
+    return answer
+
+
+cdef void engine_close(Engine* self, double now, WakeChain* wake) noexcept nogil:
+    self.closed = True
+    engine_flush(self, now, wake)
+    kick_all(self.producers, wake)
+
+
+cdef Answer engine_join(Engine* self, WaitNode* node, bint give_up) noexcept nogil:
+    if self.generation != fork_generation:
+        engine_after_fork(self)
+    if (self.waiting == 0 and self.owned == 0) or node == NULL or give_up:
+        if node != NULL:
+            list_remove(node)
+        return DONE if self.waiting == 0 and self.owned == 0 else EMPTY
+    if node.list == NULL:
+        list_append(&self.joiners, node)
+    return WAIT

@@ -1,0 +1,198 @@
+# The index: from key to row, an open-addressing hash table that grows by steps.
+#
+# Linear probing over slots of (hash, row), at most three quarters full. A row is removed by
+# identity, and the slots after it are shifted back, so that a queue's steady coming and going
+# leaves no tombstones behind. The table doubles when it fills up and shrinks when it has become
+# nearly empty; either way the rows move a few slots at a time, with each insertion or removal,
+# so that no single call pays for all of them. While they move there are two tables: `main`
+# takes every insertion; in `old`, what has moved or was removed leaves a tombstone, so that
+# lookups still find what lies beyond.
+#
+# Lookup, insertion and removal are O(1), expected, however many rows there are.
+
+cdef struct Slot:
+    Py_hash_t hash
+    Row* row
+
+
+cdef struct Table:
+    Slot* slots
+    size_t mask
+    int shift                # 64 - log2 of the number of blocks
+    size_t used
+
+
+cdef struct Index:
+    Table main
+    Table old                # slots is NULL unless rows are moving
+    size_t cursor            # slots of old before this one have moved
+
+
+cdef enum:
+    INDEX_MIN_BITS = 3
+    INDEX_BLOCK_BITS = 2     # 4 slots: a cache line
+    INDEX_STEP = 16          # slots moved per call: the move ends before main can fill up
+    INDEX_SPARSE = 32        # a table with fewer rows than slots / this one shrinks
+
+cdef enum:
+    # Odd, near 2**64 divided by the golden ratio: spreads hashes, whose low bits are often alike.
+    SPREAD = 0x9E3779B97F4A7C15
+
+# What an emptied slot of the old table points to.
+cdef Row TOMBSTONE
+
+
+cdef inline size_t table_home(Table* table, Py_hash_t hash) noexcept nogil:
+    # Blocks are spread, slots within a block are not: consecutive ints, the usual kind of key,
+    # share cache lines, and no pattern of keys can share more than a block.
+    cdef uint64_t block = ((<uint64_t>hash >> INDEX_BLOCK_BITS) * <uint64_t>SPREAD) >> table.shift
+    return <size_t>((block << INDEX_BLOCK_BITS) | (<uint64_t>hash & ((1 << INDEX_BLOCK_BITS) - 1)))
+
+
+cdef bint table_init(Table* table, int bits) noexcept nogil:
+    table.slots = <Slot*>PyMem_RawCalloc(<size_t>1 << bits, sizeof(Slot))
+    table.mask = (<size_t>1 << bits) - 1
+    table.shift = 64 - (bits - INDEX_BLOCK_BITS)
+    table.used = 0
+    return table.slots != NULL
+
+
+cdef inline void table_insert(Table* table, Row* row) noexcept nogil:
+    cdef size_t i = table_home(table, row.hash)
+    while table.slots[i].row != NULL:
+        i = (i + 1) & table.mask
+    table.slots[i].hash = row.hash
+    table.slots[i].row = row
+    table.used += 1
+
+
+cdef inline Slot* table_slot_of(Table* table, Row* row) noexcept nogil:
+    # The slot that has this very row, or NULL.
+    cdef size_t i = table_home(table, row.hash)
+    while table.slots[i].row != NULL:
+        if table.slots[i].row == row:
+            return &table.slots[i]
+        i = (i + 1) & table.mask
+    return NULL
+
+
+cdef inline Verdict table_find(Table* table, Probe* probe, Row** found) noexcept nogil:
+    cdef size_t i = table_home(table, probe.hash)
+    cdef Row* row
+    cdef Verdict verdict
+    while True:
+        row = table.slots[i].row
+        if row == NULL:
+            return UNEQUAL
+        if table.slots[i].hash == probe.hash and row != &TOMBSTONE:
+            verdict = probe_match(probe, row.key, <KeyKind>row.kind)
+            if verdict == EQUAL:
+                found[0] = row
+                return EQUAL
+            if verdict == UNKNOWN:
+                # The only reference that a lookup takes: it must outlive the section.
+                probe.candidate = row.key
+                retain(row.key)
+                return UNKNOWN
+        i = (i + 1) & table.mask
+
+
+cdef bint index_init(Index* index) noexcept nogil:
+    index.old.slots = NULL
+    index.old.used = 0
+    index.cursor = 0
+    return table_init(&index.main, INDEX_MIN_BITS)
+
+
+cdef void index_free(Index* index) noexcept nogil:
+    PyMem_RawFree(index.main.slots)
+    PyMem_RawFree(index.old.slots)
+    index.main.slots = NULL
+    index.old.slots = NULL
+
+
+cdef inline Verdict index_find(Index* index, Probe* probe, Row** found) noexcept nogil:
+    cdef Verdict verdict = table_find(&index.main, probe, found)
+    if verdict == UNEQUAL and index.old.slots != NULL:
+        verdict = table_find(&index.old, probe, found)
+    return verdict
+
+
+cdef inline bint index_insert(Index* index, Row* row) noexcept nogil:
+    # The key must not be there; false, and nothing changed, if there is no memory to grow.
+    if (index.main.used + 1) * 4 > (index.main.mask + 1) * 3 and not index_resize(index, +1):
+        return False
+    if index.old.slots != NULL:
+        index_move(index, INDEX_STEP)
+    table_insert(&index.main, row)
+    return True
+
+
+cdef inline void index_remove(Index* index, Row* row) noexcept nogil:
+    cdef Slot* slot = table_slot_of(&index.main, row)
+    if slot != NULL:
+        table_close_gap(&index.main, slot)
+    else:
+        slot = table_slot_of(&index.old, row)
+        slot.row = &TOMBSTONE
+        index.old.used -= 1
+    if index.old.slots != NULL:
+        index_move(index, INDEX_STEP)
+    elif index.main.used * INDEX_SPARSE < index.main.mask and index.main.mask >= 1024:
+        index_resize(index, -2)
+
+
+cdef inline void index_replace(Index* index, Row* row, Row* other) noexcept nogil:
+    # Puts a row of the same key into the other's place.
+    cdef Slot* slot = table_slot_of(&index.main, row)
+    if slot == NULL:
+        slot = table_slot_of(&index.old, row)
+    slot.row = other
+
+
+cdef inline void table_close_gap(Table* table, Slot* slot) noexcept nogil:
+    # Shifts back whatever the gap would cut off from its home.
+    cdef size_t gap = <size_t>(slot - table.slots)
+    cdef size_t i = gap
+    cdef size_t home
+    while True:
+        i = (i + 1) & table.mask
+        if table.slots[i].row == NULL:
+            break
+        home = table_home(table, table.slots[i].hash)
+        # Its home lies cyclically in (gap, i]: the gap is not in its way.
+        if ((i - home) & table.mask) < ((i - gap) & table.mask):
+            continue
+        table.slots[gap] = table.slots[i]
+        gap = i
+    table.slots[gap].row = NULL
+    table.used -= 1
+
+
+cdef bint index_resize(Index* index, int by) noexcept nogil:
+    # Starts moving to a table of 2**by times as many slots.
+    cdef Table table
+    if index.old.slots != NULL:
+        index_move(index, index.old.mask + 1)
+    if not table_init(&table, 64 - index.main.shift + INDEX_BLOCK_BITS + by):
+        return False
+    index.old = index.main
+    index.main = table
+    index.cursor = 0
+    return True
+
+
+cdef void index_move(Index* index, size_t steps) noexcept nogil:
+    cdef Table* old = &index.old
+    cdef Row* row
+    while steps and index.cursor <= old.mask:
+        row = old.slots[index.cursor].row
+        if row != NULL and row != &TOMBSTONE:
+            table_insert(&index.main, row)
+            old.slots[index.cursor].row = &TOMBSTONE
+            old.used -= 1
+        index.cursor += 1
+        steps -= 1
+    if index.cursor > old.mask:
+        PyMem_RawFree(old.slots)
+        old.slots = NULL

@@ -1,0 +1,329 @@
+# An operation: a promise that knows its key.
+#
+# Finishing is one section: the first caller publishes the outcome and takes the waiters and
+# callbacks away; then, outside the lock, the waiters are woken, the callbacks run, and the group
+# is told. What may not reach the worker is logged; what must (PASSED_ON) is raised at the end.
+
+cdef enum:
+    SUCCEEDED = 1    # outcome is the result
+    FAILED = 2       # outcome is (error, its traceback at that time)
+    RETIRED = 3      # never handed to anyone: dropping it is no loss
+
+
+cdef class CallGroup
+
+
+# No free list: the collector marks an object that it has finalized, a free list would hand the
+# mark on to the next operation in the same memory, and that one could then be lost unnoticed.
+cdef class Op:
+    """Op(key, msg=None)
+--
+
+    One operation: a key, a message for the worker, and an outcome that can be waited for.
+
+    Made by ``Op(key, msg)`` to stand alone, by ``CallGroup.add`` as a member of a group. It is
+    finished exactly once, with a result or with an error, from any thread. ``key`` must be
+    hashable (TypeError).
+
+    An operation that is garbage-collected unfinished finishes with ``OpAbandonedError`` and
+    warns with a ``ResourceWarning``. Operations compare by identity and cannot be pickled.
+
+    >>> from inflight import Op
+    >>> op = Op("a", 20)
+    >>> op
+    <Op key='a' pending>
+    >>> op.finish(op.msg + 1)
+    >>> op.result()
+    21
+    """
+
+    # Written once, before anybody else knows the operation.
+    cdef object _key
+    cdef object _msg
+    cdef CallGroup _group
+    # Written once, before the state is published.
+    cdef object outcome
+    cdef Completion completion
+    # Belong to the group: the place in add order, and the next in its stack of finished ones.
+    cdef uint64_t place
+    cdef PyObject* below
+    cdef object __weakref__
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self, key, msg=None):
+        key_check(key)
+        self._key = key
+        self._msg = msg
+
+    @property
+    def key(self):
+        """The key it was made with."""
+        return self._key
+
+    @property
+    def msg(self):
+        """The message it was made with."""
+        return self._msg
+
+    @property
+    def group(self):
+        """The group it was added to, or ``None`` if it stands alone."""
+        return self._group
+
+    def finish(self, result=None, *, error=None):
+        """Finish with ``result``, or with ``error`` if that is given.
+
+        Wakes who waits, runs the callbacks, and completes the group if this was its last
+        operation: its reducer then runs in this thread. Does not wait for anything itself.
+
+        :raises AlreadyFinishedError: if it is finished; the first outcome stands.
+        :raises TypeError: if ``error`` is not an exception instance, or is a StopIteration.
+
+        >>> from inflight import Op
+        >>> op = Op("a")
+        >>> op.finish(error=ValueError("no"))
+        >>> op
+        <Op key='a' failed: ValueError('no')>
+        """
+        if not op_try_finish(self, result, error):
+            raise AlreadyFinishedError(f"operation {shown(self._key)} is already finished")
+
+    def try_finish(self, result=None, *, error=None):
+        """Finish unless it is finished: like ``finish``, but the answer tells whether it did.
+
+        :raises TypeError: if ``error`` is not an exception instance, or is a StopIteration.
+
+        >>> from inflight import Op
+        >>> op = Op("a")
+        >>> op.try_finish(1), op.try_finish(2), op.result()
+        (True, False, 1)
+        """
+        return op_try_finish(self, result, error)
+
+    def cancel(self):
+        """Finish with ``OpCancelledError``; ``False`` if it was finished already.
+
+        Nobody is interrupted: a worker that has the operation finds it finished.
+
+        >>> from inflight import Op
+        >>> op = Op("a")
+        >>> op.cancel(), op.cancelled(), op.cancel()
+        (True, True, False)
+        """
+        if inflight_load(&self.completion.state) != PENDING:
+            return False
+        error = OpCancelledError(f"operation {shown(self._key)} was cancelled")
+        return op_try_finish(self, None, error)
+
+    def done(self):
+        """Whether it is finished, in whatever way.
+
+        >>> from inflight import Op
+        >>> op = Op("a")
+        >>> op.done()
+        False
+        >>> op.finish()
+        >>> op.done()
+        True
+        """
+        return inflight_load(&self.completion.state) != PENDING
+
+    def cancelled(self):
+        """Whether it is finished and its error is an ``OpCancelledError``.
+
+        >>> from inflight import Op
+        >>> op = Op("a")
+        >>> op.finish()
+        >>> op.cancelled()
+        False
+        """
+        return op_failed(self) and isinstance((<tuple>self.outcome)[0], OpCancelledError)
+
+    def result(self, timeout=None):
+        """The result; waits until it is finished, for at most ``timeout`` seconds.
+
+        ``None`` waits for ever, 0 or less does not wait. Any number of threads may wait; the wait
+        ends at Ctrl-C. If the operation failed its error is raised, with a traceback of its own
+        for every caller.
+
+        :raises TimeoutError: if it is not finished by then.
+        :raises ValueError: if ``timeout`` is NaN.
+
+        >>> from inflight import Op
+        >>> op = Op("a")
+        >>> op.finish(7)
+        >>> op.result(timeout=1)
+        7
+        """
+        op_wait(self, timeout)
+        if self.completion.state == SUCCEEDED:
+            return self.outcome
+        error, traceback = <tuple>self.outcome
+        raise to_raise(error, traceback)
+
+    def exception(self, timeout=None):
+        """The error, or ``None`` if it succeeded; waits as ``result`` does. A cancellation is
+        returned as well.
+
+        :raises TimeoutError: if it is not finished by then.
+        :raises ValueError: if ``timeout`` is NaN.
+
+        >>> from inflight import Op
+        >>> op = Op("a")
+        >>> op.finish(error=ValueError("no"))
+        >>> op.exception()
+        ValueError('no')
+        """
+        op_wait(self, timeout)
+        return (<tuple>self.outcome)[0] if op_failed(self) else None
+
+    def add_done_callback(self, fn):
+        """Have ``fn(op)`` called once it is finished, in the thread that finishes it.
+
+        If it is finished already, ``fn`` is called now, in this thread. Callbacks run in the order
+        in which they were added, after the waiters were woken and before the group is told. What
+        ``fn`` raises is logged; KeyboardInterrupt and SystemExit reach whoever finished the
+        operation, after everything else has been done.
+
+        :raises TypeError: if ``fn`` is not callable.
+
+        >>> from inflight import Op
+        >>> op = Op("a")
+        >>> op.add_done_callback(lambda op: print(op.key, op.result()))
+        >>> op.finish(3)
+        a 3
+        """
+        if completion_add_callback(&self.completion, check_function(fn, "fn")):
+            return
+        passed_on = call_callback(fn, self, None)
+        if passed_on is not None:
+            raise passed_on
+
+    def _outcome(self):
+        # What Response shows of a finished operation: result and error.
+        if op_failed(self):
+            return None, (<tuple>self.outcome)[0]
+        return self.outcome, None
+
+    def __repr__(self):
+        cdef uint64_t state = inflight_load(&self.completion.state)
+        if state == PENDING:
+            return f"<{kind_of(self)} key={self._key!r} pending>"
+        if state != FAILED:
+            return f"<{kind_of(self)} key={self._key!r} finished>"
+        error = (<tuple>self.outcome)[0]
+        if isinstance(error, OpCancelledError):
+            return f"<{kind_of(self)} key={self._key!r} cancelled>"
+        return f"<{kind_of(self)} key={self._key!r} failed: {error!r}>"
+
+    def __reduce__(self):
+        raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
+
+    def __del__(self):
+        if self.completion.state != PENDING or Py_IsFinalizing():
+            return
+        try:
+            op_abandon(self)
+        except BaseException as error:
+            # Left to Cython, a SystemExit from here would end the process.
+            PyErr_SetObject(type(error), error)
+            PyErr_WriteUnraisable(self)
+
+
+cdef extern from "Python.h":
+    void PyErr_SetObject(object type, object error) noexcept
+    void PyErr_WriteUnraisable(object context) noexcept
+
+
+cdef int op_abandon(Op self) except -1:
+    # Finalized once and never again: whatever happens here, it must be finished.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef object passed_on = None
+    try:
+        text = f"operation {shown(self._key)} was dropped unfinished"
+    except BaseException as error:
+        text = "an operation was dropped unfinished"
+        passed_on = error
+    if op_publish(self, FAILED, (OpAbandonedError(text), None), &wake):
+        passed_on = op_announce(self, &wake, passed_on)
+    warn(text, ResourceWarning, source=self)
+    if passed_on is not None:
+        raise passed_on
+    return 0
+
+
+cdef str shown(object key):
+    # `repr(key)`, for messages that must come out even if that raises.
+    try:
+        return repr(key)
+    except Exception:
+        return f"<{type(key).__name__}>"
+
+
+cdef inline bint op_failed(Op self) noexcept:
+    return inflight_load(&self.completion.state) == FAILED
+
+
+cdef inline int op_wait(Op self, object timeout) except -1:
+    cdef double limit = seconds_of(timeout)
+    if inflight_load(&self.completion.state) == PENDING:
+        if not completion_wait(&self.completion, limit):
+            raise TimeoutError(f"operation {shown(self._key)} is not finished after {timeout} seconds")
+    return 0
+
+
+cdef inline bint op_try_finish(Op self, object result, object error) except -1:
+    # False if it was finished before. Raises what callbacks and the reducer must pass on.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    if error is None:
+        if not op_publish(self, SUCCEEDED, result, &wake):
+            return False
+    else:
+        check_error(error)
+        if not op_publish(self, FAILED, (error, error.__traceback__), &wake):
+            return False
+    passed_on = op_announce(self, &wake, None)
+    if passed_on is not None:
+        raise passed_on
+    return True
+
+
+cdef inline bint op_publish(Op self, uint64_t state, object outcome, WakeChain* wake) noexcept:
+    # True for the first caller, who then must announce.
+    cdef bint first
+    inflight_lock(&self.completion.lock)
+    first = self.completion.state == PENDING
+    if first:
+        self.outcome = outcome
+        completion_finish(&self.completion, state, wake)
+    inflight_unlock(&self.completion.lock)
+    return first
+
+
+cdef inline object op_announce(Op self, WakeChain* wake, object passed_on):
+    # The waiters, the callbacks, the group. Returns the first exception that must be passed on:
+    # `passed_on` if there was one before.
+    if wake.head != NULL:
+        wake_all(wake)
+    if self.completion.callbacks != NULL:
+        passed_on = completion_call_back(&self.completion, self, passed_on)
+    if self._group is not None:
+        passed_on = group_op_finished(self._group, self, passed_on)
+    return passed_on
+
+
+cdef inline Op op_new(CallGroup group, object key, object msg):
+    # Without the argument parsing of a call. The key has been hashed.
+    cdef Op op = <Op>Op.__new__(Op)
+    op._key = key
+    op._msg = msg
+    op._group = group
+    return op
+
+
+cdef inline int key_check(object key) except -1:
+    # A key that cannot be hashed is refused where it is passed in, not where it is looked up.
+    if type(key) is not str and type(key) is not int:
+        hash(key)
+    return 0

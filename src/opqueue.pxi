@@ -1,0 +1,463 @@
+# The queue that merges operations of one key: the Python face of the engine.
+#
+# Every call takes the lock, asks the engine, lets go, wakes whom the engine chained, and acts on
+# the answer; those that may wait or take rows do it in calls.pxi. Window and ownership are set
+# once, by the constructor; DedupeQueue and OpWindow differ from this class in nothing else.
+
+# The default of a timeout, recognised by identity.
+cdef object ZERO = 0
+
+
+cdef class OpQueue:
+    """OpQueue(depth, width)
+--
+
+    A thread-safe queue that merges operations of equal keys into one row.
+
+    ``depth`` is how many distinct keys may wait, ``width`` how many operations under one key; both
+    at least 1, ``None`` for unbounded. Rows leave in the order in which their keys were first
+    enqueued; a row merges until it is taken. Keys are any hashables; those that compare equal are
+    one key, as in a dict.
+
+    All methods may be called from any thread, from signal handlers and from finalizers. Waiting
+    consumers are served first come, first served, and so are waiting producers. ``enqueue``,
+    ``dequeue`` and finishing cost O(1), whatever the depth. ``with queue:`` closes it at the end.
+
+    :raises TypeError: if a bound is neither an int nor ``None``.
+    :raises ValueError: if a bound is less than 1.
+
+    >>> from inflight import Op, OpQueue
+    >>> queue = OpQueue(depth=100, width=10)
+    >>> for key, msg in [("a", 1), ("b", 2), ("a", 3)]:
+    ...     queue.enqueue(key, Op(key, msg))
+    >>> queue
+    <OpQueue 2 of 100 keys waiting>
+    >>> with queue.dequeue() as row:
+    ...     row.key, [op.msg for op in row], row.finish_all()
+    ('a', [1, 3], 2)
+    >>> queue.dequeue().finish_all()
+    1
+    """
+
+    cdef Engine engine
+    # Written once.
+    cdef object _depth
+    cdef object _width
+    cdef object clock
+    cdef object __weakref__
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self, depth, width):
+        queue_init(self, depth, width, 0, False)
+
+    # The clock of the windows; nothing asks for it where there are none.
+    cdef inline double now(self) except? -1:
+        return <double>self.clock() if self.engine.window > 0 else 0.0
+
+    @property
+    def depth(self):
+        """How many distinct keys may wait; ``None`` is unbounded."""
+        return self._depth
+
+    @property
+    def width(self):
+        """How many operations may wait under one key; ``None`` is unbounded."""
+        return self._width
+
+    def enqueue(self, key, op, *, timeout=0):
+        """Add ``op`` to the row of ``key``, or as a new row at the back. O(1).
+
+        By default it never waits. With a ``timeout`` it waits, for at most so many seconds
+        (``None``: for ever), while ``depth`` other keys wait; a key that waits already merges at
+        once, and a full row is never waited for. The wait ends at Ctrl-C.
+
+        :raises QueueClosedError: once the queue is closed.
+        :raises QueueSaturatedDepthError: for a new key, if ``depth`` keys wait already.
+        :raises QueueSaturatedWidthError: if the row of the key holds ``width`` operations.
+        :raises TypeError: if ``op`` is not an Op, or ``key`` cannot be hashed.
+        :raises ValueError: if ``timeout`` is NaN.
+
+        >>> from inflight import Op, OpQueue, QueueSaturatedDepthError
+        >>> queue = OpQueue(depth=1, width=10)
+        >>> ops = [Op("a"), Op("b")]
+        >>> queue.enqueue("a", ops[0])
+        >>> try:
+        ...     queue.enqueue("b", ops[1])
+        ... except QueueSaturatedDepthError as error:
+        ...     print(error)
+        queue is saturated (depth): 1 keys wait already, no room for key 'b'
+        >>> for op in ops:
+        ...     op.finish()
+        """
+        if not isinstance(op, Op):
+            raise TypeError(f"op must be an Op, not {kind_of(op)}")
+        queue_enqueue(self, key, <Op>op, 0.0 if timeout is ZERO else seconds_of(timeout))
+
+    def enqueue_many(self, ops):
+        """Add every operation under its own key, without waiting. O(n).
+
+        :return: the operations that were refused, each with the error that says why.
+        :raises QueueClosedError: once the queue is closed.
+        :raises TypeError: if an item is not an Op. Nothing has been enqueued then.
+
+        >>> from inflight import Op, OpQueue
+        >>> queue = OpQueue(depth=1, width=10)
+        >>> ops = [Op("a"), Op("b"), Op("a")]
+        >>> [op.key for op, error in queue.enqueue_many(ops)]
+        ['b']
+        >>> for op in ops:
+        ...     op.finish()
+        """
+        cdef list checked = list(ops)
+        cdef list refused = []
+        for op in checked:
+            if not isinstance(op, Op):
+                raise TypeError(f"ops must be Op objects, got {op!r}")
+        if self.closed:
+            raise QueueClosedError("the queue is closed")
+        for op in checked:
+            try:
+                queue_enqueue(self, (<Op>op)._key, <Op>op, 0.0)
+            except (QueueSaturatedDepthError, QueueSaturatedWidthError) as error:
+                refused.append((op, error.with_traceback(None)))
+        return refused
+
+    def submit(self, key, msg=None, *, timeout=0):
+        """Make a stand-alone operation, enqueue it, and return it: waits and raises as ``enqueue``.
+
+        >>> from inflight import OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> op = queue.submit("a", "message")
+        >>> queue.dequeue().finish_all("answer")
+        1
+        >>> op.result()
+        'answer'
+        """
+        cdef double limit = 0.0 if timeout is ZERO else seconds_of(timeout)
+        cdef Op op
+        key_check(key)
+        op = op_new(None, key, msg)
+        try:
+            queue_enqueue(self, key, op, limit)
+        except BaseException:
+            op.completion.state = RETIRED
+            raise
+        return op
+
+    def dequeue(self, timeout=None):
+        """Take the oldest row that is ready; waits for one, for at most ``timeout`` seconds. O(1).
+
+        ``None`` waits for ever, 0 or less does not wait. The wait ends at Ctrl-C, and nothing is
+        lost: a row that was meant for this call goes to the next in line.
+
+        :raises QueueEmptyError: if no row became ready by then.
+        :raises QueueClosedError: if the queue is closed and nothing waits (or is owned) any more.
+        :raises ValueError: if ``timeout`` is NaN.
+
+        >>> from inflight import OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> op = queue.submit("a")
+        >>> row = queue.dequeue(timeout=1)
+        >>> row
+        <OpSet key='a' of 1 operation>
+        >>> row.finish_all()
+        1
+        """
+        cdef double limit = INFINITY if timeout is None else seconds_of(timeout)
+        cdef OpSet opset = opset_new(self)
+        queue_dequeue(self, opset, limit, timeout)
+        return opset
+
+    def dequeue_many(self, limit, timeout=None):
+        """Take up to ``limit`` rows that are ready, oldest first; waits for the first, as
+        ``dequeue`` does, and not for more. O(rows taken).
+
+        :raises QueueEmptyError: if no row became ready within ``timeout`` seconds.
+        :raises QueueClosedError: if the queue is closed and nothing waits (or is owned) any more.
+        :raises TypeError: if ``limit`` is not an int.
+        :raises ValueError: if ``limit`` is less than 1, or ``timeout`` is NaN.
+
+        >>> from inflight import OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> ops = [queue.submit(key) for key in "abc"]
+        >>> [row.key for row in queue.dequeue_many(2)]
+        ['a', 'b']
+        >>> for op in ops:
+        ...     op.finish()
+        """
+        cdef Py_ssize_t most = queue_bound(check_limit(limit))
+        cdef double seconds = seconds_of(timeout)
+        cdef OpSet opset = opset_new(self)
+        cdef list rows = [opset]
+        queue_dequeue(self, opset, seconds, timeout)
+        if most > 1:
+            try:
+                rows += queue_take(self, most - 1, False)
+            except MemoryError:
+                # What was taken already is not lost for want of more.
+                pass
+        return rows
+
+    def drain(self):
+        """Take everything that waits, now, whether its window is over or not. O(n), does not wait.
+
+        Rows of an exclusive queue are owned like dequeued ones; what waits behind an owned key
+        stays, and so do rows already promised to a consumer that was woken for them.
+
+        >>> from inflight import OpWindow
+        >>> queue = OpWindow(10, 10, window=60)
+        >>> ops = [queue.submit(key) for key in "ab"]
+        >>> [row.key for row in queue.drain()]
+        ['a', 'b']
+        >>> for op in ops:
+        ...     op.finish()
+        """
+        return queue_take(self, PY_SSIZE_T_MAX, True)
+
+    @cython.binding(True)   # the default's repr is no Python expression
+    def flush(self, key=ALL):
+        """End the window of ``key``, or all windows that are open. O(rows), does not wait.
+
+        :return: how many rows that made ready. What waits behind an owned key is not counted: it
+            becomes ready when the key is released.
+        :raises TypeError: if ``key`` cannot be hashed.
+
+        >>> from inflight import OpWindow
+        >>> queue = OpWindow(10, 10, window=60)
+        >>> ops = [queue.submit(key) for key in "ab"]
+        >>> queue.flush("b"), queue.dequeue().key, queue.flush()
+        (1, 'b', 1)
+        >>> for op in ops:
+        ...     op.finish()
+        """
+        cdef WakeChain wake = WakeChain(NULL, NULL)
+        cdef Probe probe
+        cdef Py_ssize_t count
+        cdef Answer answer
+        cdef double now
+        if key is ALL:
+            now = self.now()
+            inflight_lock(&self.engine.lock)
+            count = engine_flush(&self.engine, now, &wake)
+            inflight_unlock(&self.engine.lock)
+            wake_all(&wake)
+            return count
+        probe_init(&probe, key)
+        while True:
+            now = self.now()
+            inflight_lock(&self.engine.lock)
+            answer = engine_flush_key(&self.engine, &probe, now, &wake)
+            inflight_unlock(&self.engine.lock)
+            wake_all(&wake)
+            if answer != COMPARE:
+                break
+            probe_compare(&probe)
+        probe_clear(&probe)
+        return 1 if answer == ACCEPTED else 0
+
+    def process(self, fn, timeout=None):
+        """Take one row and call ``fn(row)`` inside ``with row:``; waits for it as ``dequeue`` does.
+
+        What ``fn`` raises becomes the error of the operations it left unfinished, and is raised.
+
+        :return: ``False`` if the queue is closed and nothing waits (or is owned) any more.
+        :raises QueueEmptyError: if no row became ready within ``timeout`` seconds.
+        :raises TypeError: if ``fn`` is not callable.
+
+        >>> from inflight import OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> op = queue.submit("a", 20)
+        >>> queue.close()
+        >>> while queue.process(lambda row: row.finish_all(row[0].msg + 1)):
+        ...     pass
+        >>> op.result()
+        21
+        """
+        check_function(fn, "fn")
+        try:
+            row = self.dequeue(timeout)
+        except QueueClosedError:
+            return False
+        with row:
+            fn(row)
+        return True
+
+    def __iter__(self):
+        """Rows, waiting for each, until the queue is closed and drained.
+
+        Iterating does not release: ``for row in queue:`` / ``with row:`` is the idiom.
+
+        >>> from inflight import OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> ops = [queue.submit(key) for key in "ab"]
+        >>> queue.close()
+        >>> for row in queue:
+        ...     with row:
+        ...         print(row.key, row.finish_all())
+        a 1
+        b 1
+        """
+        return RowIterator(self)
+
+    def close(self):
+        """Accept no more operations. Idempotent, does not wait.
+
+        Producers that wait end with ``QueueClosedError``. What waits is still handed out, its open
+        windows end now; then consumers end with ``QueueClosedError``.
+
+        >>> from inflight import OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> queue.close()
+        >>> queue
+        <OpQueue 0 of 10 keys waiting, closed>
+        """
+        cdef WakeChain wake = WakeChain(NULL, NULL)
+        cdef double now = self.now()
+        inflight_lock(&self.engine.lock)
+        engine_close(&self.engine, now, &wake)
+        inflight_unlock(&self.engine.lock)
+        wake_all(&wake)
+
+    @property
+    def closed(self):
+        """Whether it was closed."""
+        cdef bint closed
+        inflight_lock(&self.engine.lock)
+        closed = self.engine.closed
+        inflight_unlock(&self.engine.lock)
+        return closed
+
+    def join(self, timeout=None):
+        """Wait until nothing waits and nothing is owned, for at most ``timeout`` seconds.
+
+        ``None`` waits for ever, 0 or less does not wait. The wait ends at Ctrl-C. Rows that were
+        handed out may still be in work: to wait for that, wait for the operations or their group.
+
+        :return: ``False`` if it did not come to that in time.
+        :raises ValueError: if ``timeout`` is NaN.
+
+        >>> from inflight import OpQueue
+        >>> OpQueue(10, 10).join()
+        True
+        """
+        return queue_join(self, seconds_of(timeout))
+
+    def stats(self):
+        """One consistent snapshot of the queue. O(keys that wait), does not wait.
+
+        >>> from inflight import Op, OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> ops = [queue.submit("a"), queue.submit("a")]
+        >>> stats = queue.stats()
+        >>> stats.keys, stats.ops, stats.merged
+        (1, 2, 1)
+        >>> queue.dequeue().finish_all()
+        2
+        """
+        cdef Engine* engine = &self.engine
+        cdef Py_ssize_t figures[12]
+        cdef Py_ssize_t i
+        inflight_lock(&engine.lock)
+        if engine.generation != fork_generation:
+            engine_after_fork(engine)
+        figures[0] = engine.waiting
+        figures[1] = engine.ops
+        figures[2] = engine.owned
+        figures[3] = list_length(engine.consumers)
+        figures[4] = list_length(engine.producers)
+        figures[5] = engine.enqueued
+        figures[6] = engine.merged
+        figures[7] = engine.dequeued_rows
+        figures[8] = engine.dequeued_ops
+        figures[9] = engine.refused_depth
+        figures[10] = engine.refused_width
+        figures[11] = engine.requeued
+        inflight_unlock(&engine.lock)
+        return QueueStats._make([figures[i] for i in range(12)])
+
+    def __len__(self):
+        """How many distinct keys wait, those behind owned keys included."""
+        cdef Py_ssize_t waiting
+        inflight_lock(&self.engine.lock)
+        waiting = self.engine.waiting
+        inflight_unlock(&self.engine.lock)
+        return waiting
+
+    def __bool__(self):
+        """Always true: an empty queue is still a queue."""
+        return True
+
+    def __contains__(self, key):
+        """Whether ``key`` waits or is owned; TypeError if it cannot be hashed."""
+        cdef Probe probe
+        cdef Row* row = NULL
+        cdef Verdict verdict
+        probe_init(&probe, key)
+        while True:
+            inflight_lock(&self.engine.lock)
+            verdict = index_find(&self.engine.index, &probe, &row)
+            inflight_unlock(&self.engine.lock)
+            if verdict != UNKNOWN:
+                break
+            probe_compare(&probe)
+        probe_clear(&probe)
+        return verdict == EQUAL
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exc_type, exc, traceback):
+        self.close()
+
+    def __repr__(self):
+        cdef Py_ssize_t waiting = len(self)
+        of = "" if self._depth is None else f" of {self._depth}"
+        closed = ", closed" if self.closed else ""
+        return f"<{kind_of(self)} {waiting}{of} keys waiting{closed}>"
+
+    def __reduce__(self):
+        raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
+
+    def _check(self):
+        # For tests: raises AssertionError if an invariant of the engine does not hold.
+        cdef const char* broken
+        inflight_lock(&self.engine.lock)
+        if self.engine.generation != fork_generation:
+            engine_after_fork(&self.engine)
+        broken = engine_check(&self.engine)
+        inflight_unlock(&self.engine.lock)
+        if broken != NULL:
+            raise AssertionError((<bytes>broken).decode())
+
+    def __cinit__(self):
+        memset(&self.engine, 0, sizeof(Engine))
+        # Until __init__ says more, an unbounded queue: no call on a half-made one can crash.
+        if not engine_init(&self.engine, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, 0, False):
+            raise MemoryError
+
+    def __del__(self):
+        # While the queue is still whole: dropping operations runs callbacks and reducers.
+        queue_clear(self)
+
+    def __dealloc__(self):
+        queue_clear(self)
+        with nogil:
+            index_free(&self.engine.index)
+
+
+@cython.final
+cdef class RowIterator:
+    cdef OpQueue queue
+
+    def __cinit__(self, OpQueue queue):
+        self.queue = queue
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self.queue.dequeue()
+        except QueueClosedError:
+            raise StopIteration from None

@@ -1,0 +1,276 @@
+# A row, once handed out: an immutable sequence of the operations that were merged under one key.
+#
+# It is the Python handle of a row of the kernel, which it owns; handing out a row copies nothing
+# and can no longer fail. For an exclusive queue it has a Lease, which stands for the ownership of
+# the key and gives it back when it is dropped.
+
+cdef class Lease:
+    # Ownership of a key. A class of its own, so that only rows of exclusive queues pay for a
+    # finalizer.
+    cdef OpQueue queue
+    cdef Row* row            # guarded by the queue's lock; NULL once released
+
+    cdef int release(self) except -1:
+        cdef WakeChain wake = WakeChain(NULL, NULL)
+        cdef Row* row
+        cdef double now
+        if self.row == NULL:
+            return 0
+        now = self.queue.now()
+        inflight_lock(&self.queue.engine.lock)
+        row = self.row
+        self.row = NULL
+        if row != NULL:
+            engine_release(&self.queue.engine, row, now, &wake)
+        inflight_unlock(&self.queue.engine.lock)
+        wake_all(&wake)
+        return 0
+
+    def __del__(self):
+        self.release()
+
+
+@cython.freelist(64)
+@cython.collection_type("sequence")
+cdef class OpSet:
+    """OpSet()
+--
+
+    The operations that waited under one key, in the order in which they were enqueued.
+
+    Made by queues only (TypeError), immutable, a ``collections.abc.Sequence`` of ``Op``; compares
+    by identity. A slice is a tuple. Used as a context manager it finishes what a failing worker
+    left unfinished, and releases the key:
+
+    >>> from inflight import Op, OpQueue
+    >>> queue = OpQueue(depth=10, width=10)
+    >>> op = queue.submit("a", 1)
+    >>> with queue.dequeue() as row:
+    ...     row.key, [op.msg for op in row], row.finish_all("done")
+    ('a', [1], 1)
+    >>> op.result()
+    'done'
+
+    A row of an exclusive queue owns its key. Dropped unreleased, it releases it.
+    """
+
+    cdef Row* row            # TAKEN; written once, before the object is shared
+    cdef Lease lease         # None where the queue is not exclusive
+    cdef object __weakref__
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self):
+        raise TypeError("OpSet cannot be constructed: queues hand them out")
+
+    @property
+    def key(self):
+        """The key it was enqueued under, which may differ from the operations' own keys."""
+        return <object>opset_row(self).key
+
+    def finish_all(self, result=None, *, error=None):
+        """Finish every operation that is not finished yet, with ``result`` or with ``error``.
+
+        Finishes all of them, whatever callbacks and reducers raise. O(n).
+
+        :return: how many it finished.
+        :raises TypeError: if ``error`` is not an exception instance, or is a StopIteration.
+
+        >>> from inflight import Op, OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> ops = [queue.submit("a"), queue.submit("a")]
+        >>> ops[0].finish("early")
+        >>> queue.dequeue().finish_all("late")
+        1
+        >>> [op.result() for op in ops]
+        ['early', 'late']
+        """
+        if error is None:
+            return opset_finish(self, SUCCEEDED, result, None, None)
+        check_error(error)
+        return opset_finish(self, FAILED, (error, error.__traceback__), None, None)
+
+    def finish_each(self, results):
+        """Finish every operation that is not finished yet with the result at its position.
+
+        An exception *instance* is the operation's error; a class is a result like any other. O(n).
+
+        :return: how many it finished.
+        :raises ValueError: if there is not one result for each operation.
+        :raises TypeError: if one is a StopIteration.
+            Nothing has been finished then.
+
+        >>> from inflight import Op, OpQueue
+        >>> queue = OpQueue(10, 10)
+        >>> ops = [queue.submit("a", 1), queue.submit("a", 0)]
+        >>> queue.dequeue().finish_each([1.0, ZeroDivisionError()])
+        2
+        >>> ops[0].result(), ops[1].exception()
+        (1.0, ZeroDivisionError())
+        """
+        cdef list outcomes = list(results)
+        cdef Py_ssize_t count = opset_row(self).count
+        if len(outcomes) != count:
+            raise ValueError(
+                f"finish_each needs {count} results, one for each operation, got {len(outcomes)}"
+            )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                check_error(outcome)
+        return opset_finish(self, PENDING, None, outcomes, None)
+
+    def release(self):
+        """Give the key back: what gathered behind it is queued, at the back. Idempotent, O(1).
+
+        Does nothing where the queue is not exclusive. The operations are left as they are.
+
+        >>> from inflight import DedupeQueue
+        >>> queue = DedupeQueue(10, 10)
+        >>> op = queue.submit("a")
+        >>> row = queue.dequeue()
+        >>> "a" in queue
+        True
+        >>> row.release()
+        >>> "a" in queue
+        False
+        >>> row.finish_all()
+        1
+        """
+        if self.lease is not None:
+            self.lease.release()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exc_type, exc, traceback):
+        passed_on = None
+        try:
+            if exc is not None:
+                if isinstance(exc, StopIteration):
+                    # It cannot be an operation's error; a generator turns it into this, too.
+                    error = RuntimeError("the worker raised StopIteration")
+                    error.__cause__ = exc
+                elif isinstance(exc, Exception):
+                    error = exc
+                else:
+                    error = OpCancelledError(f"operation {shown(self.key)} was cancelled")
+                    error.__cause__ = exc
+                opset_finish(self, FAILED, (error, error.__traceback__), None, None)
+        finally:
+            self.release()
+
+    def __len__(self):
+        return <Py_ssize_t>opset_row(self).count
+
+    def __getitem__(self, index):
+        cdef Row* row = opset_row(self)
+        cdef Py_ssize_t i
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        i = PyNumber_AsSsize_t(index, IndexError)
+        if i < 0:
+            i += row.count
+        if i < 0 or i >= row.count:
+            raise IndexError("OpSet index out of range")
+        return <object>row_ops(row)[i]
+
+    def __iter__(self):
+        return iter(opset_tuple(self))
+
+    def __reversed__(self):
+        return reversed(opset_tuple(self))
+
+    def __contains__(self, op):
+        return op in opset_tuple(self)
+
+    def index(self, value, start=0, stop=None):
+        """The first position of ``value``, from ``start`` on and before ``stop``.
+
+        :raises ValueError: if it is not there.
+        """
+        return Sequence.index(self, value, start, stop)
+
+    def count(self, value):
+        """How often ``value`` is there: as often as it was enqueued."""
+        return opset_tuple(self).count(value)
+
+    def __repr__(self):
+        cdef Row* row = opset_row(self)
+        noun = "operation" if row.count == 1 else "operations"
+        return f"<{kind_of(self)} key={self.key!r} of {row.count} {noun}>"
+
+    def __reduce__(self):
+        raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
+
+
+cdef extern from "Python.h":
+    Py_ssize_t PyNumber_AsSsize_t(object number, object overflow) except? -1
+
+
+Sequence.register(OpSet)
+
+# What an OpSet that was never filled shows: __new__ without a queue.
+cdef Row NOTHING
+memset(&NOTHING, 0, sizeof(Row))
+NOTHING.key = <PyObject*>None
+NOTHING.capacity = 1
+
+
+cdef inline Row* opset_row(OpSet self) noexcept:
+    return self.row if self.row != NULL else &NOTHING
+
+
+cdef inline OpSet opset_new(OpQueue queue):
+    # Made before a row is taken, so that nothing can fail once it was.
+    cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
+    if queue.engine.exclusive:
+        opset.lease = <Lease>Lease.__new__(Lease)
+    return opset
+
+
+cdef inline void opset_fill(OpSet self, OpQueue queue, Row* row) noexcept:
+    self.row = row
+    if self.lease is not None:
+        self.lease.queue = queue
+        self.lease.row = row
+
+
+cdef tuple opset_tuple(OpSet self):
+    cdef Row* row = opset_row(self)
+    return tuple([<object>row_ops(row)[i] for i in range(row.count)])
+
+
+cdef Py_ssize_t opset_finish(
+    OpSet self, uint64_t state, object outcome, list outcomes, object passed_on
+) except -1:
+    # Finishes all with one outcome, or each with its own. Whatever callbacks and reducers do, all
+    # are finished; the first exception to be passed on is raised after the last.
+    cdef Row* row = opset_row(self)
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef Py_ssize_t count = 0
+    cdef Py_ssize_t i
+    cdef Op op
+    for i in range(row.count):
+        op = <Op>row_ops(row)[i]
+        if outcomes is not None:
+            outcome = outcomes[i]
+            state = SUCCEEDED
+            if isinstance(outcome, BaseException):
+                outcome = (outcome, (<object>outcome).__traceback__)
+                state = FAILED
+        if op_publish(op, state, outcome, &wake):
+            count += 1
+            passed_on = op_announce(op, &wake, passed_on)
+    if passed_on is not None:
+        raise passed_on
+    return count
+
+
+cdef void opset_clear(OpSet self) noexcept:
+    cdef Row* row = self.row
+    if self.lease is not None:
+        # While the queue still has the row as the owner of its key, it must not be freed.
+        self.lease.release()
+    self.row = NULL
+    if row != NULL:
+        row_free(row)

@@ -1,0 +1,190 @@
+# Waiting, in one place.
+#
+# Whoever waits puts a node into a wait list under the lock of the object it waits for, and parks
+# outside it. Whoever has something for a waiter chains its node onto a WakeChain under the lock
+# and calls wake_all() after it, because waking a task runs Python code. The chain holds a
+# reference to the waiter, which may meanwhile have given up.
+#
+# A wait list is a ring, oldest first, so that a list costs its owner one pointer. A node is in at
+# most one list, and whoever waits takes it out before its call ends. `signalled` is set from when
+# a node is chained until its waiter has consumed the wake-up: in between it is not chained again,
+# so that no wake-up is counted twice and none is lost.
+#
+# After a fork, nodes of threads that do not exist in the child stay in lists. Their memory stays
+# valid, since nothing unwinds those threads, and waking one wakes nobody. For the waiters of an
+# operation or a group, who are all woken, that is all; the engine, which gives each row to one
+# waiter, drops them first (engine_after_fork).
+#
+# Rejected: condition variables, which wake a thread to race for what it was woken for.
+
+cdef enum WaitState:
+    WAITING
+    # Taken out of the list, and holds what it waited for: a row, or a slot for a new key.
+    PROMISED
+
+
+cdef struct WaitNode:
+    # All guarded by the lock of the object that is waited for.
+    WaitNode* prev
+    WaitNode* next
+    WaitNode** list          # the list the node is in, or NULL
+    WaitState state
+    bint signalled
+    Row* row                 # a consumer's promised row
+    double armed             # a consumer: until when it parks at most, on the queue's clock
+    Py_hash_t hash           # a producer: of its key
+    WaitNode* wake_next      # belongs to the chain while signalled
+    PyObject* owner          # the Waiter; written once
+
+
+cdef struct WakeChain:
+    WaitNode* head
+    WaitNode* tail
+
+
+cdef inline void list_append(WaitNode** list, WaitNode* node) noexcept nogil:
+    cdef WaitNode* head = list[0]
+    if head == NULL:
+        node.prev = node
+        node.next = node
+        list[0] = node
+    else:
+        node.prev = head.prev
+        node.next = head
+        head.prev.next = node
+        head.prev = node
+    node.list = list
+
+
+cdef inline void list_remove(WaitNode* node) noexcept nogil:
+    cdef WaitNode** list = node.list
+    if list == NULL:
+        return
+    if node.next == node:
+        list[0] = NULL
+    else:
+        node.prev.next = node.next
+        node.next.prev = node.prev
+        if list[0] == node:
+            list[0] = node.next
+    node.prev = NULL
+    node.next = NULL
+    node.list = NULL
+
+
+cdef inline Py_ssize_t list_length(WaitNode* head) noexcept nogil:
+    cdef Py_ssize_t length = 0
+    cdef WaitNode* node = head
+    while node != NULL:
+        length += 1
+        node = node.next if node.next != head else NULL
+    return length
+
+
+cdef inline void kick(WaitNode* node, WakeChain* wake) noexcept nogil:
+    # Wakes the waiter to look again; what it finds depends on its state.
+    if node.signalled:
+        return
+    node.signalled = True
+    node.wake_next = NULL
+    retain(node.owner)
+    if wake.tail == NULL:
+        wake.head = node
+    else:
+        wake.tail.wake_next = node
+    wake.tail = node
+
+
+cdef void kick_all(WaitNode* head, WakeChain* wake) noexcept nogil:
+    cdef WaitNode* node = head
+    while node != NULL:
+        kick(node, wake)
+        node = node.next if node.next != head else NULL
+
+
+cdef void wake_all(WakeChain* wake) noexcept:
+    # Outside every lock. Once woken, a waiter may reuse its node: the next one is read before.
+    cdef WaitNode* node = wake.head
+    cdef WaitNode* following
+    cdef PyObject* owner
+    while node != NULL:
+        following = node.wake_next
+        owner = node.owner
+        (<Waiter>owner).wake()
+        drop(owner)
+        node = following
+    wake.head = NULL
+    wake.tail = NULL
+
+
+cdef extern from "pythread.h" nogil:
+    # Cython's own declarations leave out the interruptible form.
+    ctypedef enum PyLockStatus:
+        PY_LOCK_ACQUIRED
+    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int intr)
+
+
+cdef class Waiter:
+    # One call that waits. A subclass says how it sleeps and how it is woken: a thread on a lock
+    # of its own, a task on a future of its loop.
+    cdef WaitNode node
+
+    def __cinit__(self):
+        memset(&self.node, 0, sizeof(WaitNode))
+        self.node.owner = <PyObject*>self
+        self.node.armed = INFINITY
+
+    cdef void wake(self) noexcept:
+        pass
+
+
+@cython.final
+cdef class ThreadWaiter(Waiter):
+    cdef PyThread_type_lock lock    # held, except between a wake-up and the park that consumes it
+    cdef double longest             # seconds of one park
+
+    def __cinit__(self):
+        # A signal that arrives just before a thread blocks does not end the block. So the main
+        # thread, which runs the handlers, looks once a second; the others need not.
+        self.longest = 1.0 if main_thread().ident == PyThread_get_thread_ident() else 3600.0
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError
+        PyThread_acquire_lock(self.lock, NOWAIT_LOCK)
+
+    def __dealloc__(self):
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    cdef void wake(self) noexcept:
+        PyThread_release_lock(self.lock)
+
+    cdef bint park(self, double seconds) except -1:
+        # Sleeps for so many seconds at most; true if woken. It may end early: the caller looks at
+        # what it waits for and at its clock, and parks again. Signal handlers run here, and raise
+        # here.
+        cdef PyLockStatus status
+        cdef long long microseconds = <long long>ceil(min(seconds, self.longest) * 1e6)
+        with nogil:
+            status = PyThread_acquire_lock_timed(self.lock, microseconds, 1)
+        if status == PY_LOCK_ACQUIRED:
+            return True
+        PyErr_CheckSignals()
+        return False
+
+
+cdef inline double now_seconds() except -1:
+    return <double>monotonic()
+
+
+cdef inline double seconds_of(object timeout) except? -1:
+    # A timeout argument in seconds; infinity where it means for ever.
+    cdef double seconds
+    if timeout is None:
+        return INFINITY
+    if type(timeout) is float:
+        seconds = <double>timeout
+        if seconds == seconds:
+            return seconds
+    timeout = check_seconds(timeout)
+    return INFINITY if timeout is None else <double>timeout
