@@ -1,0 +1,206 @@
+"""Tools for tests with threads, processes and clocks.
+
+Nothing here waits without an end: what hangs fails its test. The only sleep of the suite is the
+polling in ``wait_until``; everything else waits for events.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import inflight
+
+HANG = 30.0
+"""Seconds after which a wait counts as a hang: far more than any slow machine needs."""
+
+GIL = not hasattr(sys, "_is_gil_enabled") or sys._is_gil_enabled()
+
+
+class FakeClock:
+    """Stands in for ``time.monotonic``."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Worker:
+    """A running thread whose result, or exception, is collected by ``result()``."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._call = (function, args, kwargs)
+        self._value: Any = None
+        self._error: BaseException | None = None
+        # A daemon, so that a hanging one fails its test but does not keep pytest from exiting.
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        function, args, kwargs = self._call
+        del self._call
+        try:
+            self._value = function(*args, **kwargs)
+        except BaseException as error:
+            self._error = error
+        finally:
+            # The frame must not keep alive what a test wants to see collected.
+            del function, args, kwargs
+
+    def running(self) -> bool:
+        return self.thread.is_alive()
+
+    def result(self, timeout: float = HANG) -> Any:
+        self.thread.join(timeout)
+        assert not self.thread.is_alive(), "a thread hangs"
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        value, self._value = self._value, None
+        return value
+
+    def exception(self, timeout: float = HANG) -> BaseException | None:
+        self.thread.join(timeout)
+        assert not self.thread.is_alive(), "a thread hangs"
+        return self._error
+
+
+def run_concurrently(functions: Iterable[Callable[[], Any]], timeout: float = HANG) -> list[Any]:
+    """Run all at once, each in its thread, from one starting line; their results in order.
+
+    The first exception of any of them is raised here, once all have ended.
+    """
+    functions = list(functions)
+    line = threading.Barrier(len(functions))
+
+    def run(function: Callable[[], Any]) -> Any:
+        line.wait(timeout)
+        return function()
+
+    workers = [Worker(run, function) for function in functions]
+    end = time.monotonic() + timeout
+    for worker in workers:
+        worker.thread.join(max(0.0, end - time.monotonic()))
+    assert not any(worker.running() for worker in workers), "threads hang"
+    return [worker.result() for worker in workers]
+
+
+def wait_until(predicate: Callable[[], Any], timeout: float = HANG) -> None:
+    """Wait for a state that has no event of its own, such as "three consumers are parked"."""
+    end = time.monotonic() + timeout
+    while not predicate():
+        assert time.monotonic() < end, "the awaited state never came"
+        time.sleep(0.0005)
+
+
+def wait_consumers(queue: Any, number: int) -> None:
+    wait_until(lambda: queue.stats().consumers_waiting == number)
+
+
+def wait_producers(queue: Any, number: int) -> None:
+    wait_until(lambda: queue.stats().producers_waiting == number)
+
+
+def wait_blocked(*workers: Worker) -> None:
+    """Wait until the threads seem to stand still.
+
+    For waits that no statistics show. It makes the interesting order of events likely; a test
+    that uses it must be right in the other order too.
+    """
+
+    def places() -> list[Any]:
+        frames = sys._current_frames()
+        found = [frames.get(worker.thread.ident) for worker in workers]
+        return [frame and (id(frame), frame.f_lasti) for frame in found]
+
+    before: list[Any] = [None]
+    still = 0
+
+    def stands_still() -> bool:
+        nonlocal still
+        now = places()
+        still = still + 1 if now == before[0] else 0
+        before[0] = now
+        return still >= 20
+
+    wait_until(stands_still)
+
+
+def other_thread_can(call: Callable[[], Any], timeout: float = 10.0) -> bool:
+    """Whether ``call`` gets through in another thread while this one stands where it stands."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return not thread.is_alive()
+
+
+def put(queue: Any, *keys: Any) -> list[Any]:
+    """Submit one fresh operation for each key."""
+    return [queue.submit(key) for key in keys]
+
+
+def take_all(queue: Any) -> list[Any]:
+    """What dequeue hands out now, without waiting."""
+    rows = []
+    while True:
+        try:
+            rows.append(queue.dequeue(0))
+        except (inflight.QueueEmptyError, inflight.QueueClosedError):
+            return rows
+
+
+def keys(rows: Iterable[Any]) -> list[Any]:
+    return [row.key for row in rows]
+
+
+_PRELUDE = """
+import faulthandler, os, sys, threading, time, warnings
+faulthandler.dump_traceback_later({timeout}, exit=True)
+import inflight
+assert inflight.__file__ == {file!r}, inflight.__file__
+from inflight import *
+"""
+
+
+def run_python(
+    *arguments: str, env: dict[str, str | None] | None = None, timeout: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter, seeing the same installation as this process does."""
+    # -I where this process was started with it, else at least no current directory on the path.
+    isolation = "-I" if sys.flags.isolated else "-P"
+    environment = dict(os.environ)
+    for name, value in (env or {}).items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
+    return subprocess.run(
+        [sys.executable, isolation, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def run_script(impl: Any, source: str, *options: str, expect: str = "", timeout: float = 60.0) -> None:
+    """Run a script of its own, for what ends, forks, signals or leaks a process.
+
+    It must exit with 0, print ``expect`` and write nothing to stderr.
+    """
+    prelude = _PRELUDE.format(timeout=timeout / 2, file=inflight.__file__)
+    script = prelude + textwrap.dedent(source)
+    done = run_python(*options, "-c", script, env={"INFLIGHT_IMPL": impl.name}, timeout=timeout)
+    assert (done.returncode, done.stderr) == (0, ""), f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout == expect

@@ -1,0 +1,367 @@
+"""After a fork the child has working objects with the parent's content, and no waiters."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+
+import pytest
+from helpers import GIL, run_script
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+
+TOOLS = """
+import signal, traceback
+
+def in_child(function):
+    '''Run it in a forked child, which must end well and in time.'''
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            signal.alarm(20)
+            function()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, f"the child ended with {status}"
+
+def start(function, *args):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function(*args)), daemon=True)
+    thread.start()
+    def result():
+        thread.join(20)
+        assert not thread.is_alive(), "a thread hangs"
+        return results[0]
+    return result
+
+def wait_until(state):
+    end = time.monotonic() + 20
+    while not state():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+def keys(rows):
+    return [row.key for row in rows]
+"""
+
+
+def run(impl, source):
+    # Threads and forks together are the point here.
+    run_script(impl, TOOLS + textwrap.dedent(source), "-W", "ignore::DeprecationWarning")
+
+
+@pytest.mark.parametrize("make", ["OpQueue(3, 3)", "DedupeQueue(3, 3)", "OpWindow(3, 3, 1000)"])
+def test_the_child_has_the_parents_content(impl, make):
+    run(
+        impl,
+        f"""
+        def child():
+            assert len(queue) == 2
+            assert queue.stats() == stats
+            queue.submit("b", 3)
+            queue.flush()
+            rows = queue.dequeue_many(5)
+            assert keys(rows) == ["a", "b"]
+            assert [op.msg for op in rows[1]] == [2, 3]
+            rows[0].finish_all("child")
+            assert first.result() == "child"
+            queue._check()
+
+        queue = {make}
+        first = queue.submit("a", 1)
+        queue.submit("b", 2)
+        stats = queue.stats()
+        in_child(child)
+        assert not first.done()
+        assert queue.stats() == stats
+        """,
+    )
+
+
+@pytest.mark.parametrize("make", ["OpQueue(1, None)", "DedupeQueue(1, None)", "OpWindow(1, 1, 1000)"])
+def test_waiting_consumers_do_not_exist_in_the_child(impl, make):
+    run(
+        impl,
+        f"""
+        def child():
+            assert queue.stats().consumers_waiting == 0
+            queue.submit("child")
+            queue.flush()
+            # Promised to nobody.
+            assert queue.dequeue(0).key == "child"
+            result = start(queue.dequeue)
+            wait_until(lambda: queue.stats().consumers_waiting == 1)
+            queue.submit("again")
+            queue.flush()
+            assert result().key == "again"
+            queue._check()
+
+        def consume():
+            try:
+                return queue.dequeue().key
+            except QueueClosedError:
+                return None
+
+        queue = {make}
+        results = [start(consume) for _ in range(3)]
+        wait_until(lambda: queue.stats().consumers_waiting == 3)
+        in_child(child)
+        assert queue.stats().consumers_waiting == 3
+        queue.submit("parent")
+        queue.close()
+        assert [result() for result in results].count("parent") == 1
+        """,
+    )
+
+
+def test_waiting_producers_do_not_exist_in_the_child(impl):
+    run(
+        impl,
+        """
+        def child():
+            assert queue.stats().producers_waiting == 0
+            assert queue.dequeue(0).key == "old"
+            queue.submit("child")
+            assert keys(queue.drain()) == ["child"]
+            queue._check()
+
+        queue = OpQueue(1, None)
+        queue.submit("old")
+        results = [start(lambda key: queue.submit(key, timeout=None).key, key) for key in "ab"]
+        wait_until(lambda: queue.stats().producers_waiting == 2)
+        in_child(child)
+        assert queue.stats().producers_waiting == 2
+        assert queue.dequeue(0).key == "old"
+        assert sorted(queue.dequeue(20).key for _ in "ab") == ["a", "b"]
+        assert [result() for result in results] == ["a", "b"]
+        """,
+    )
+
+
+@pytest.mark.skipif(not GIL, reason="only with the GIL is the promise surely open at the fork")
+def test_a_row_promised_in_the_parent_is_free_in_the_child(impl):
+    run(
+        impl,
+        """
+        def child():
+            assert keys(queue.drain()) == ["a", "b"]
+            queue._check()
+
+        queue = OpQueue(None, None)
+        result = start(lambda: queue.dequeue().key)
+        wait_until(lambda: queue.stats().consumers_waiting == 1)
+        sys.setswitchinterval(1000)
+        queue.submit("a")
+        queue.submit("b")
+        in_child(child)
+        sys.setswitchinterval(0.005)
+        assert result() == "a"
+        assert keys(queue.drain()) == ["b"]
+        """,
+    )
+
+
+@pytest.mark.skipif(not GIL, reason="only with the GIL is the slot surely open at the fork")
+def test_a_slot_reserved_in_the_parent_is_free_in_the_child(impl):
+    run(
+        impl,
+        """
+        def child():
+            queue.submit("child")
+            assert keys(queue.drain()) == ["child"]
+            queue._check()
+
+        queue = OpQueue(1, None)
+        queue.submit("old")
+        result = start(lambda: queue.submit("new", timeout=None).key)
+        wait_until(lambda: queue.stats().producers_waiting == 1)
+        sys.setswitchinterval(1000)
+        queue.dequeue(0)
+        in_child(child)
+        sys.setswitchinterval(0.005)
+        assert result() == "new"
+        assert keys(queue.drain()) == ["new"]
+        """,
+    )
+
+
+def test_owned_rows_stay_owned_in_the_child(impl):
+    run(
+        impl,
+        """
+        def child():
+            assert "a" in queue
+            queue.submit("a")
+            try:
+                queue.dequeue(0)
+            except QueueEmptyError:
+                pass
+            else:
+                raise AssertionError
+            assert queue.stats().owned == 1
+            # The child's copy of the row can give the key back in the child.
+            row.release()
+            assert queue.dequeue(0).key == "a"
+            queue._check()
+
+        queue = DedupeQueue(None, None)
+        queue.submit("a")
+        row = queue.dequeue(0)
+        in_child(child)
+        assert queue.stats().owned == 1
+        row.release()
+        assert queue.join(0)
+        """,
+    )
+
+
+def test_operations_and_groups_in_the_child(impl):
+    run(
+        impl,
+        """
+        def child():
+            result = start(group.result)
+            op.finish("child")
+            assert result()[1].result == "child"
+            assert calls == ["child"]
+
+        calls = []
+        group = CallGroup(lambda results: calls.append(results[1].result))
+        op = group.add(1)
+        results = [start(op.result), start(lambda: group.result()[1].result)]
+        time.sleep(0.05)
+        in_child(child)
+        assert not op.done()
+        op.finish("parent")
+        assert [result() for result in results] == ["parent", "parent"]
+        assert calls == ["parent"]
+        """,
+    )
+
+
+def test_join_in_the_child(impl):
+    run(
+        impl,
+        """
+        def child():
+            queue.dequeue(0)
+            assert queue.join(20)
+
+        queue = OpQueue(None, None)
+        queue.submit("a")
+        result = start(queue.join)
+        time.sleep(0.05)
+        in_child(child)
+        queue.dequeue(0)
+        assert result() is True
+        """,
+    )
+
+
+@pytest.mark.parametrize("make", ["OpQueue(8, 8)", "DedupeQueue(8, 8)", "OpWindow(8, 8, 0.001)"])
+def test_a_fork_while_other_threads_hold_locks(impl, make):
+    run(
+        impl,
+        f"""
+        warnings.simplefilter("ignore", ResourceWarning)
+        stop = False
+
+        def hammer():
+            number = 0
+            while not stop:
+                number += 1
+                try:
+                    queue.submit(number % 12, timeout=0.0005)
+                    group.add(number).finish()
+                except QueueSaturatedError:
+                    pass
+                try:
+                    row = queue.dequeue(0.0005)
+                    row.finish_all()
+                    row.release()
+                except QueueEmptyError:
+                    pass
+                op.try_finish(number)
+
+        def child():
+            queue._check()
+            queue.close()
+            while True:
+                try:
+                    row = queue.dequeue(0.01)
+                    row.finish_all()
+                    row.release()
+                except (QueueEmptyError, QueueClosedError):
+                    break
+            stats = queue.stats()
+            assert stats.keys <= stats.owned
+            assert stats.enqueued == stats.dequeued_ops + stats.ops
+            len(group), group.outstanding
+            group.add("child").finish()
+            queue._check()
+
+        sys.setswitchinterval(1e-6)
+        queue = {make}
+        group = CallGroup()
+        held = group.add("held")
+        op = Op(1)
+        results = [start(hammer) for _ in range(3)]
+        for _ in range(30):
+            in_child(child)
+        stop = True
+        for result in results:
+            result()
+        queue._check()
+        """,
+    )
+
+
+def test_a_fork_inside_a_reducer(impl):
+    run(
+        impl,
+        """
+        def child():
+            queue.submit("child")
+            assert queue.dequeue(0).key == "child"
+            assert not group.done()
+
+        def reducer(results):
+            in_child(child)
+
+        queue = OpQueue(None, None)
+        group = CallGroup(reducer)
+        group.add(1).finish()
+        assert group.result(0)
+        """,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="fork without exec is unreliable there")
+def test_a_grandchild(impl):
+    run(
+        impl,
+        """
+        def grandchild():
+            queue.submit("grandchild")
+            assert keys(queue.drain()) == ["parent", "child", "grandchild"]
+
+        def child():
+            result = start(queue.join)
+            queue.submit("child")
+            in_child(grandchild)
+            assert keys(queue.drain()) == ["parent", "child"]
+            result()
+
+        queue = OpQueue(None, None)
+        queue.submit("parent")
+        in_child(child)
+        assert keys(queue.drain()) == ["parent"]
+        """,
+    )

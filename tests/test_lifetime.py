@@ -1,0 +1,592 @@
+"""What is dropped ends well: abandoned operations fail, dropped rows release, nothing leaks."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import threading
+import warnings
+import weakref
+
+import pytest
+from helpers import HANG, Worker, put, run_script, take_all, wait_blocked, wait_consumers
+
+from inflight import OpAbandonedError, QueueClosedError, QueueSaturatedError
+
+
+@pytest.fixture
+def dropped():
+    """The texts of the warnings about dropped operations."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lambda: [str(each.message) for each in caught if each.category is ResourceWarning]
+
+
+def test_an_abandoned_operation_fails_its_group(impl, collect, dropped):
+    group = impl.CallGroup()
+    op = group.add("k", "m")
+    del op
+    collect()
+    results = group.result(HANG)
+    error = results["k"].error
+    assert type(error) is OpAbandonedError
+    assert str(error) == "operation 'k' was dropped unfinished"
+    assert results["k"].op.msg == "m"
+    assert dropped() == ["operation 'k' was dropped unfinished"]
+
+
+def test_an_abandoned_operation_runs_its_callbacks(impl, collect, dropped):
+    calls = []
+    op = impl.Op(1)
+    op.add_done_callback(lambda op: calls.append(type(op.exception(0))))
+    del op
+    collect()
+    assert calls == [OpAbandonedError]
+    assert len(dropped()) == 1
+
+
+def test_an_abandoned_operation_wakes_who_waits_for_its_group(impl, collect, dropped):
+    group = impl.CallGroup()
+    ops = [group.add(1)]
+    worker = Worker(group.result, HANG)
+    wait_blocked(worker)
+    ops.clear()
+    collect()
+    assert len(worker.result().errors) == 1
+
+
+def test_a_callback_may_keep_an_abandoned_operation(impl, collect, dropped):
+    kept = []
+    op = impl.Op(1)
+    op.add_done_callback(kept.append)
+    del op
+    collect()
+    assert kept[0].done()
+    assert "failed" in repr(kept[0])
+    del kept[:]
+    collect()
+    assert len(dropped()) == 1
+
+
+def test_the_warning_names_where_it_was_made_an_error(impl, collect):
+    """With warnings as errors the finalizer still finishes the operation."""
+    group = impl.CallGroup()
+    op = group.add(1)
+    unraisable = []
+    import sys
+
+    before, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            del op
+            collect()
+    finally:
+        sys.unraisablehook = before
+    assert group.done()
+    assert type(group.result()[1].error) is OpAbandonedError
+    unraisable.clear()
+
+
+def test_a_finished_operation_is_dropped_silently(impl, collect, dropped):
+    for finish in (lambda op: op.finish(), lambda op: op.cancel(), lambda op: op.finish(error=ValueError())):
+        op = impl.Op(1)
+        finish(op)
+        del op
+    collect()
+    assert dropped() == []
+
+
+def test_a_refused_submit_leaves_no_abandoned_operation(impl, collect, dropped):
+    queue = impl.OpQueue(1, 1)
+    kept = queue.submit(1)
+    for key in (1, 2):
+        with pytest.raises(QueueSaturatedError):
+            queue.submit(key)
+    with pytest.raises(TypeError):
+        queue.submit([])
+    with pytest.raises(ValueError, match="timeout"):
+        queue.submit(1, timeout=float("nan"))
+    queue.close()
+    with pytest.raises(QueueClosedError):
+        queue.submit(1)
+    collect()
+    assert dropped() == []
+    kept.finish()
+
+
+def test_a_dropped_queue_abandons_what_waits_in_it(impl, collect, dropped):
+    for make in (
+        lambda: impl.OpQueue(None, None),
+        lambda: impl.DedupeQueue(None, None),
+        lambda: impl.OpWindow(None, None, 1000),
+        lambda: impl.OpWindow(None, None, 1000, exclusive=True),
+    ):
+        queue = make()
+        group = impl.CallGroup()
+        for key in (1, 2, 1):
+            queue.enqueue(key, group.add(key))
+        del queue
+        collect()
+        assert len(group.result(HANG).errors) == 3
+
+
+def test_a_dropped_row_abandons_its_operations(impl, collect, dropped):
+    queue = impl.OpQueue(None, None)
+    group = impl.CallGroup()
+    queue.enqueue(1, group.add(1))
+    row = queue.dequeue(0)
+    del row
+    collect()
+    assert len(group.result(HANG).errors) == 1
+
+
+def test_a_crashed_worker_makes_its_group_fail_instead_of_hang(impl, collect, dropped):
+    queue = impl.OpQueue(None, None)
+    group = impl.CallGroup()
+    queue.enqueue(1, group.add(1))
+
+    def work():
+        row = queue.dequeue(0)
+        raise RuntimeError(f"crashed with {len(row)}")
+
+    worker = Worker(work)
+    with pytest.raises(RuntimeError, match="crashed"):
+        worker.result()
+    del worker
+    collect()
+    assert type(group.result(HANG)[1].error) is OpAbandonedError
+
+
+def test_who_holds_an_operation_keeps_it_pending(impl, collect, dropped):
+    group = impl.CallGroup()
+    op = group.add(1)
+    collect()
+    assert not op.done()
+    assert not group.done()
+    op.finish()
+
+
+def test_an_operation_does_not_need_its_group_to_be_held(impl, collect):
+    calls = []
+    op = impl.CallGroup(calls.append).add(1)
+    collect()
+    op.finish()
+    assert len(calls) == 1
+
+
+def test_a_group_whose_operations_are_abandoned_runs_its_reducer_without_being_held(impl, collect, dropped):
+    calls = []
+    impl.CallGroup(calls.append).add(1)
+    collect()
+    assert [type(error) for error in calls[0].errors] == [OpAbandonedError]
+
+
+@pytest.mark.parametrize("kind", ["DedupeQueue", "OpWindow"])
+def test_a_dropped_row_of_an_exclusive_queue_releases_its_key(impl, kind, collect):
+    queue = impl.DedupeQueue(None, None) if kind == "DedupeQueue" else impl.OpWindow(None, None, 0, exclusive=True)
+    put(queue, "a")
+    row = queue.dequeue(0)
+    put(queue, "a")
+    worker = Worker(queue.dequeue, HANG)
+    wait_consumers(queue, 1)
+    del row
+    collect()
+    row = worker.result()
+    assert row.key == "a"
+    del row, worker
+    collect()
+    assert "a" not in queue
+    assert queue.join(0)
+    assert queue.stats().requeued == 1
+
+
+def test_a_dropped_row_of_a_dropped_queue(impl, collect):
+    queue = impl.DedupeQueue(None, None)
+    put(queue, "a")
+    row = queue.dequeue(0)
+    del queue
+    collect()
+    row.finish_all()
+    row.release()
+    del row
+    collect()
+
+
+@pytest.mark.parametrize("kind", ["Op", "CallGroup", "OpSet", "OpQueue", "DedupeQueue", "OpWindow"])
+def test_everything_can_be_weakly_referenced(impl, kind, collect):
+    queue = impl.OpQueue(None, None)
+    queue.submit(1)
+    thing = {
+        "Op": lambda: impl.Op(1),
+        "CallGroup": impl.CallGroup,
+        "OpSet": lambda: queue.dequeue(0),
+        "OpQueue": lambda: impl.OpQueue(1, 1),
+        "DedupeQueue": lambda: impl.DedupeQueue(1, 1),
+        "OpWindow": lambda: impl.OpWindow(1, 1, 1),
+    }[kind]()
+    calls = []
+    ref = weakref.ref(thing, lambda ref: calls.append(1))
+    assert ref() is thing
+    del thing
+    collect()
+    assert ref() is None
+    assert calls == [1]
+
+
+class Marker:
+    """Something to see collected."""
+
+
+def test_messages_and_keys_are_free_after_a_row_is_dropped(make_queue, collect):
+    class Key:
+        pass
+
+    queue = make_queue()
+    key, msg = Key(), Marker()
+    refs = [weakref.ref(key), weakref.ref(msg)]
+    queue.submit(key, msg)
+    del key, msg
+    collect()
+    assert None not in [ref() for ref in refs]
+    with queue.dequeue(0) as row:
+        row.finish_all()
+    del row
+    collect()
+    assert [ref() for ref in refs] == [None, None]
+
+
+def test_a_duplicates_key_is_not_kept(make_queue, collect):
+    class Key:
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            return isinstance(other, Key)
+
+    queue = make_queue()
+    op = make_queue.impl.Op(1)
+    queue.enqueue(Key(), op)
+    key = Key()
+    ref = weakref.ref(key)
+    queue.enqueue(key, op)
+    assert key in queue
+    del key
+    collect()
+    assert ref() is None
+    assert len(queue) == 1
+
+
+def test_a_refused_operation_is_not_kept(make_queue, collect):
+    queue = make_queue(1, None)
+    put(queue, 1)
+    op = make_queue.impl.Op(2)
+    ref = weakref.ref(op)
+    for timeout in (0, 0.001):
+        with pytest.raises(QueueSaturatedError):
+            queue.enqueue(2, op, timeout=timeout)
+    op.finish()
+    del op
+    collect()
+    assert ref() is None
+
+
+def test_results_and_errors_are_free_after_the_operation(impl, collect):
+    result = Marker()
+    ref = weakref.ref(result)
+    op = impl.Op(1)
+    op.finish(result)
+    del result
+    assert ref() is op.result()
+    del op
+    collect()
+    assert ref() is None
+
+
+def test_callbacks_are_free_after_they_ran(impl, collect):
+    class Callback:
+        def __call__(self, done):
+            pass
+
+    op = impl.Op(1)
+    group = impl.CallGroup()
+    callbacks = [Callback(), Callback()]
+    op.add_done_callback(callbacks[0])
+    group.add_done_callback(callbacks[1])
+    refs = [weakref.ref(callback) for callback in callbacks]
+    callbacks.clear()
+    op.finish()
+    group.seal()
+    collect()
+    assert [ref() for ref in refs] == [None] * 2
+
+
+def test_cycles_through_callbacks_are_collected(impl, collect, dropped):
+    op = impl.Op(1)
+    op.finish()
+    group = impl.CallGroup()
+    group.add_done_callback(lambda done, group=group: None)
+    queue = impl.OpQueue(None, None)
+    finished = impl.Op(2, queue)
+    finished.finish(finished)
+    queue.enqueue(1, finished)
+    pending = impl.Op(3)
+    pending.add_done_callback(lambda done, pending=pending: None)
+    refs = [weakref.ref(each) for each in (group, queue, finished, pending)]
+    del group, queue, finished, pending
+    collect()
+    assert [ref() for ref in refs] == [None] * 4
+
+
+def test_a_cycle_of_group_reducer_and_operation_is_collected(impl, collect, dropped):
+    class Job:
+        def __init__(self):
+            self.group = impl.CallGroup(self.reduce)
+            self.op = self.group.add(1, self)
+            self.errors = None
+
+        def reduce(self, results):
+            calls.append(results.errors)
+
+    calls = []
+    ref = weakref.ref(Job())
+    collect()
+    # The operation was abandoned with everything else, and the reducer was told.
+    assert len(calls) == 1
+    calls.clear()
+    collect()
+    assert ref() is None
+
+
+def test_a_cycle_of_queue_row_and_message_is_collected(impl, collect, dropped):
+    queue = impl.DedupeQueue(None, None)
+    holder = Marker()
+    queue.submit("a", holder)
+    queue.submit("b", queue)
+    holder.row = queue.dequeue(0)
+    refs = [weakref.ref(queue), weakref.ref(holder)]
+    del queue, holder
+    collect()
+    collect()
+    assert [ref() for ref in refs] == [None, None]
+
+
+def test_a_subclass_with_attributes_is_collected(impl, collect, dropped):
+    class Mine(impl.OpQueue):
+        pass
+
+    queue = Mine(None, None)
+    queue.itself = queue
+    queue.submit(1, queue)
+    ref = weakref.ref(queue)
+    del queue
+    collect()
+    assert ref() is None
+
+
+def test_objects_are_tracked_by_the_collector(impl):
+    queue = impl.OpQueue(None, None)
+    queue.submit(1)
+    for thing in (queue, impl.CallGroup(), impl.Op(object()), queue.dequeue(0)):
+        assert gc.is_tracked(thing)
+
+
+def test_a_parked_consumer_keeps_its_queue(impl, collect):
+    queue = impl.OpQueue(None, None)
+    ref = weakref.ref(queue)
+    worker = Worker(queue.dequeue, HANG)
+    wait_consumers(queue, 1)
+    del queue
+    collect()
+    ref().close()
+    assert isinstance(worker.exception(), QueueClosedError)
+
+
+@pytest.mark.parametrize("kind", ["Op", "CallGroup", "OpSet", "OpQueue", "DedupeQueue", "OpWindow"])
+@pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_live_objects_refuse_to_be_pickled_and_copied(impl, kind, how):
+    queue = impl.OpQueue(None, None)
+    queue.submit(1)
+    thing = {
+        "Op": lambda: impl.Op(1),
+        "CallGroup": impl.CallGroup,
+        "OpSet": lambda: queue.dequeue(0),
+        "OpQueue": lambda: impl.OpQueue(1, 1),
+        "DedupeQueue": lambda: impl.DedupeQueue(1, 1),
+        "OpWindow": lambda: impl.OpWindow(1, 1, 1),
+    }[kind]()
+    with pytest.raises(TypeError, match=f"^{kind} objects cannot be pickled: they are bound to this process$"):
+        how(thing)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_pickle_protocol_is_refused(impl, protocol):
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(impl.OpQueue(1, 1), protocol)
+
+
+def test_stats_pickle(impl):
+    queue = impl.OpQueue(None, None)
+    put(queue, 1, 1)
+    stats = queue.stats()
+    assert pickle.loads(pickle.dumps(stats)) == stats
+
+
+def test_errors_raised_by_queues_pickle(impl):
+    queue = impl.OpQueue(1, 1)
+    put(queue, 1)
+    for key in (1, 2):
+        with pytest.raises(QueueSaturatedError) as info:
+            queue.submit(key)
+        twin = pickle.loads(pickle.dumps(info.value))
+        assert (type(twin), twin.key, twin.limit) == (type(info.value), key, 1)
+
+
+def test_a_finalizer_may_use_the_queue_that_drops_its_object(impl, collect):
+    queue = impl.OpQueue(None, None)
+
+    class Loud:
+        def __del__(self):
+            queue.submit("from a finalizer")
+
+    queue.submit("a", Loud())
+    with queue.dequeue(0) as row:
+        row.finish_all()
+    del row
+    collect()
+    assert queue.dequeue(0).key == "from a finalizer"
+
+
+def test_the_collector_may_run_anywhere(impl, dropped):
+    """Operations in cycles are abandoned by collections that start inside calls of the same queue and group."""
+    queue = impl.OpQueue(None, None)
+    group = impl.CallGroup()
+    thresholds = gc.get_threshold()
+    total = 1500
+
+    def cycle(number):
+        op = group.add(("cycle", number))
+        # Its callback uses what the collector has interrupted.
+        op.add_done_callback(lambda done, op=op: queue.submit(number))
+
+    gc.set_threshold(1)
+    try:
+        with group:
+            for number in range(total):
+                cycle(number)
+                op = group.add(number)
+                queue.enqueue(number % 7, op)
+                if number % 5 == 0:
+                    for row in take_all(queue):
+                        row.finish_all()
+            del op
+            for row in take_all(queue):
+                row.finish_all()
+            gc.set_threshold(*thresholds)
+            gc.collect()
+            queue.drain()
+    finally:
+        gc.set_threshold(*thresholds)
+    results = group.result(HANG)
+    assert len(results.responses) == 2 * total
+    abandoned = [response.op.key for response in results.responses if response.error is not None]
+    assert sorted(abandoned) == [("cycle", number) for number in range(total)]
+    queue._check()
+
+
+def test_operations_dropped_in_many_threads(impl, dropped):
+    with impl.CallGroup() as group:
+        lists = [group.add_many((number, None) for number in range(200)) for _ in range(4)]
+        line = threading.Barrier(4)
+
+        def drop(ops):
+            line.wait(HANG)
+            ops.clear()
+
+        workers = [Worker(drop, ops) for ops in lists]
+        for worker in workers:
+            worker.result()
+    assert len(group.result(HANG).errors) == 800
+
+
+def test_nothing_runs_and_nothing_warns_at_interpreter_exit(impl):
+    run_script(
+        impl,
+        """
+        def told(*arguments):
+            print("ran at exit")
+
+        class Job:
+            pass
+
+        queue = OpQueue(None, None)
+        owned = DedupeQueue(None, None)
+        window = OpWindow(None, None, 1000, exclusive=True)
+        group = CallGroup(told)
+        group.add_done_callback(told)
+        ops = [group.add(key) for key in range(5)]
+        for op in ops:
+            op.add_done_callback(told)
+            for each in (queue, owned, window):
+                each.enqueue(op.key, op)
+        row = owned.dequeue()
+        queue.submit("only in the queue").add_done_callback(told)
+        job = Job()
+        job.itself = job
+        job.op = Op("in a cycle")
+        job.op.add_done_callback(told)
+        for wait in (OpQueue(None, None).dequeue, ops[0].result, group.result, queue.join, window.dequeue):
+            threading.Thread(target=wait, daemon=True).start()
+        time.sleep(0.05)
+        """,
+        "-W",
+        "always",
+    )
+
+
+def test_nothing_happens_at_exit_after_sys_exit_in_a_with_block(impl):
+    run_script(
+        impl,
+        """
+        queue = DedupeQueue(None, None)
+        group = CallGroup()
+        queue.enqueue("a", group.add("a"))
+        kept = group.add("b")
+        try:
+            with queue.dequeue() as row:
+                sys.exit(0)
+        finally:
+            assert row[0].cancelled()
+        """,
+        "-W",
+        "always",
+    )
+
+
+def test_a_reducer_that_exits_does_not_end_the_process_from_a_finalizer(impl):
+    run_script(
+        impl,
+        """
+        import gc
+        import logging
+
+        logging.disable()
+
+        def leave(results):
+            raise SystemExit(7)
+
+        unraisable = []
+        sys.unraisablehook = lambda caught: unraisable.append(caught.exc_value)
+        group = CallGroup(leave)
+        op = group.add(1)
+        del op
+        gc.collect()
+        assert group.done()
+        assert [type(error) for error in unraisable] == [SystemExit]
+        print("still here")
+        """,
+        "-W",
+        "ignore::ResourceWarning",
+        expect="still here\n",
+    )
