@@ -48,6 +48,7 @@ from types import GenericAlias
 from warnings import warn
 
 from inflight import _clock
+from inflight._clock import LOOK_INTERVAL
 from inflight._arguments import bound as check_bound
 from inflight._arguments import error as check_error
 from inflight._arguments import function as check_function
@@ -73,8 +74,12 @@ cdef extern from "compat.h" nogil:
     const bint INFLIGHT_FREE_THREADED
     ctypedef struct inflight_mutex:
         pass
-    void inflight_lock(inflight_mutex* mutex)
-    void inflight_unlock(inflight_mutex* mutex)
+    const uint64_t INFLIGHT_SPREAD
+    uint64_t inflight_generation
+    void inflight_enter_child()
+    void inflight_lock_init(inflight_mutex* self)
+    void inflight_lock(inflight_mutex* self)
+    void inflight_unlock(inflight_mutex* self)
     uint64_t inflight_load(uint64_t* word)
     void inflight_store(uint64_t* word, uint64_t value)
     bint inflight_swap(uint64_t* word, uint64_t expected, uint64_t desired)
@@ -90,6 +95,14 @@ cdef extern from "Python.h":
     void retain "Py_INCREF"(PyObject* reference) noexcept nogil
     void drop "Py_DECREF"(PyObject* reference)
     void drop_if_any "Py_XDECREF"(PyObject* reference)
+
+
+def _enter_child():
+    inflight_enter_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
 
 include "keys.pxi"
 include "waiters.pxi"

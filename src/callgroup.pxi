@@ -19,8 +19,8 @@ cdef enum:
     WORD_SHIFT = 22
 
 cdef enum:
-    REDUCED = 1      # outcome is the Results
-    RAISED = 2       # outcome is (error, its traceback at that time)
+    REDUCED = 2      # outcome is the Results
+    RAISED = 3       # outcome is (error, its traceback at that time)
 
 
 cdef class CallGroup:
@@ -60,6 +60,9 @@ cdef class CallGroup:
     cdef object __weakref__
 
     __class_getitem__ = classmethod(GenericAlias)
+
+    def __cinit__(self):
+        completion_init(&self.completion)
 
     def __init__(self, on_complete=None):
         self.on_complete = None if on_complete is None else check_function(on_complete, "on_complete")
@@ -142,6 +145,8 @@ cdef class CallGroup:
             word = inflight_load(&self.word)
             if word & WORD_COMPLETE:
                 raise GroupClosedError("the group is complete")
+            if word & WORD_HOLDS == WORD_HOLDS:
+                raise RuntimeError("the group is entered too often")
             if inflight_swap(&self.word, word, word + WORD_HOLD):
                 return self
 
@@ -296,23 +301,26 @@ cdef int group_step(CallGroup self, uint64_t step, uint64_t flags) except -1:
 
 
 cdef object group_complete(CallGroup self, object passed_on):
-    # The reducer, then the group's waiters and callbacks. Called once.
+    # The reducer, then the group's waiters and callbacks. Called once; raises nothing.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef object on_complete = self.on_complete
-    cdef object outcome
+    cdef object outcome = None
+    cdef object failure = None
     cdef uint64_t state = REDUCED
     self.on_complete = None
     try:
-        outcome = Results._of(group_responses(self))
+        outcome = group_results(self)
         if on_complete is not None:
             inflight_store(&self.reducing_thread, <uint64_t>PyThread_get_thread_ident())
             on_complete(outcome)
     except BaseException as error:
+        failure = error
         outcome = (error, error.__traceback__)
         state = RAISED
-        passed_on = report_failure("on_complete", self, error, passed_on)
-        if passed_on is None and isinstance(error, PASSED_ON):
-            passed_on = error
+    if failure is not None:
+        passed_on = report_failure("on_complete", self, failure, passed_on)
+        if passed_on is None and isinstance(failure, PASSED_ON):
+            passed_on = failure
     inflight_store(&self.reducing_thread, 0)
     inflight_lock(&self.completion.lock)
     self.outcome = outcome
@@ -322,17 +330,31 @@ cdef object group_complete(CallGroup self, object passed_on):
     return completion_call_back(&self.completion, self, passed_on)
 
 
-cdef tuple group_responses(CallGroup self):
-    # All operations in add order, off the stack.
-    cdef list ops = [None] * <Py_ssize_t>inflight_load(&self.added)
+cdef object group_results(CallGroup self):
+    # All operations in add order, off the stack. Without a call of Python code, at whose entry a
+    # signal handler might raise and so keep the reducer from running.
+    cdef Py_ssize_t count = <Py_ssize_t>inflight_load(&self.added)
+    cdef tuple ops = PyTuple_New(count)
+    cdef object results = Results.__new__(Results)
+    cdef PyObject* top
     cdef Op op
     while self.finished != 0:
-        op = <Op><PyObject*><size_t>self.finished
+        top = <PyObject*><size_t>self.finished
+        op = <Op>top
         self.finished = <uint64_t><size_t>op.below
         op.below = NULL
-        drop(<PyObject*>op)
-        ops[op.place] = op
-    return tuple(ops)
+        PyTuple_SET_ITEM(ops, <Py_ssize_t>op.place, top)
+    set_once(results, "_ops", ops)
+    set_once(results, "_responses", None)
+    set_once(results, "_index", None)
+    return results
+
+
+cdef object set_once = object.__setattr__
+
+cdef extern from "Python.h":
+    tuple PyTuple_New(Py_ssize_t size)
+    void PyTuple_SET_ITEM(object items, Py_ssize_t i, PyObject* item)   # takes over a reference
 
 
 cdef void group_clear(CallGroup self) noexcept:

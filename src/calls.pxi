@@ -54,7 +54,7 @@ cdef inline int queue_enqueue(OpQueue self, object key, Op op, double limit) exc
         if wake.head != NULL:
             wake_all(&wake)
         if answer == ACCEPTED:
-            if probe.kind == OTHER:
+            if probe.equal != NULL or probe.unequal != NULL:
                 probe_clear(&probe)
             return 0
         if answer != COMPARE:
@@ -173,26 +173,28 @@ cdef Answer queue_wait_to_dequeue(OpQueue self, double limit, Row** row) except 
         raise
 
 
-cdef list queue_take(OpQueue self, Py_ssize_t limit, bint opened):
-    # Takes what is ready (`opened`: or open) and nobody's, up to `limit`; never blocks. All is
-    # made ready to hold the rows first: what comes between is left for the next call.
+cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
+    # Adds up to `limit` rows to `rows` that are ready (`opened`: or open) and nobody's; never
+    # blocks. What holds them is made first: it may fail, and more may come than it has room for,
+    # which is left for the next call.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef Engine* engine = &self.engine
-    cdef Row** taken
+    cdef Py_ssize_t before = len(rows)
     cdef Py_ssize_t count, i
-    cdef double now
-    cdef list rows
-    now = self.now()
+    cdef Row** taken
+    cdef double now = self.now()
     inflight_lock(&engine.lock)
     engine_enter(engine, now, &wake)
     engine_settle(engine, &wake)
-    count = engine.ready.size + engine.open.size
+    count = engine.ready.size
+    if opened:
+        count += engine.open.size
     inflight_unlock(&engine.lock)
     wake_all(&wake)
     count = min(count, limit)
     if count == 0:
-        return []
-    rows = [opset_new(self) for i in range(count)]
+        return rows
+    rows = rows + [opset_new(self) for i in range(count)]
     taken = <Row**>PyMem_RawMalloc(<size_t>count * sizeof(Row*))
     if taken == NULL:
         raise MemoryError
@@ -203,10 +205,11 @@ cdef list queue_take(OpQueue self, Py_ssize_t limit, bint opened):
         inflight_unlock(&engine.lock)
         wake_all(&wake)
         for i in range(count):
-            opset_fill(<OpSet>rows[i], self, taken[i])
+            opset_fill(<OpSet>rows[before + i], self, taken[i])
     finally:
         PyMem_RawFree(taken)
-    del rows[count:]
+    while len(rows) > before + count:
+        rows.pop()
     return rows
 
 
@@ -241,11 +244,12 @@ cdef void queue_clear(OpQueue self) noexcept:
     # that nobody can reach it; but dropping operations may run code that does, so each row is
     # taken out before it is dropped. O(rows).
     cdef WakeChain wake = WakeChain(NULL, NULL)
-    cdef Row* row
     cdef Row* taken
     while True:
         taken = NULL
         inflight_lock(&self.engine.lock)
+        # Or a callback that enqueues again what was dropped would keep this from ending.
+        self.engine.closed = True
         engine_dequeue_many(&self.engine, &taken, 1, True, 0, &wake)
         if taken != NULL and self.engine.exclusive:
             engine_release(&self.engine, taken, 0, &wake)

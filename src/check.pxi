@@ -73,6 +73,10 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
         return b"the counts of rows and operations are wrong"
     if ready != self.ready.size or open != self.open.size:
         return b"a list and the states of its rows disagree"
+    if self.reserved < 0 or self.reserved > self.depth - self.waiting:
+        return b"more slots are reserved than there is room"
+    if self.joiners != NULL and self.waiting == 0 and self.owned == 0:
+        return b"a caller waits for the end, which has come"
     if self.enqueued != self.dequeued_ops + self.ops:
         return b"what was enqueued is neither dequeued nor waiting"
     row = self.ready.head

@@ -7,7 +7,9 @@
 #
 # Op and OpSet, of which there are many, also get deallocators of their own in front of Cython's. A
 # `__dealloc__` would save and restore the current exception, and Op's finalizer would be called
-# for every finished operation, each of which costs more than the rest of the deallocation.
+# for every finished operation, each of which costs more than the rest of the deallocation. A long
+# chain of operations, each of which has the next as its result, must not be dropped by recursion:
+# from some depth on they use the trashcan, as containers of Python do, which costs something too.
 #
 # A traversal must not touch reference counts, so the structures are found by their offset in the
 # object instead of through Cython's typed access. It needs no lock: with the GIL nothing else
@@ -18,28 +20,18 @@ ctypedef int (*traverseproc)(PyObject* self, visitproc visit, void* arg) noexcep
 ctypedef int (*inquiry)(PyObject* self) noexcept
 ctypedef void (*destructor)(PyObject* self) noexcept
 
-cdef extern from *:
-    """
-    static void inflight_collect(PyTypeObject *type, traverseproc traverse, inquiry clear) {
-        type->tp_traverse = traverse;
-        type->tp_clear = clear;
-        PyType_Modified(type);
-    }
-    static void inflight_rename(PyTypeObject *type, const char *name) { type->tp_name = name; }
-    static traverseproc inflight_traverse_of(PyTypeObject *type) { return type->tp_traverse; }
-    static void inflight_dispose(PyTypeObject *type, destructor dealloc) { type->tp_dealloc = dealloc; }
-    static destructor inflight_dealloc_of(PyTypeObject *type) { return type->tp_dealloc; }
-    static inquiry inflight_clear_of(PyTypeObject *type) { return type->tp_clear; }
-    """
+cdef extern from "collect.h":
     void inflight_collect(PyTypeObject* type, traverseproc traverse, inquiry clear)
     void inflight_rename(PyTypeObject* type, const char* name)
     traverseproc inflight_traverse_of(PyTypeObject* type)
     inquiry inflight_clear_of(PyTypeObject* type)
-    void inflight_dispose(PyTypeObject* type, destructor dealloc)
     destructor inflight_dealloc_of(PyTypeObject* type)
+    void inflight_dispose_by(PyTypeObject* type, destructor dealloc)
+    void inflight_dispose_deep(PyObject* self, destructor dealloc, destructor dispose)
 
 cdef extern from "Python.h":
     int PyObject_CallFinalizerFromDealloc(PyObject* self)
+    void PyObject_GC_UnTrack(PyObject* self)
 
 
 cdef traverseproc queue_traverse_attributes, opset_traverse_attributes
@@ -47,7 +39,7 @@ cdef traverseproc op_traverse_attributes, group_traverse_attributes
 cdef inquiry queue_clear_attributes, opset_clear_attributes
 cdef inquiry op_clear_attributes, group_clear_attributes
 cdef destructor op_dealloc_attributes, opset_dealloc_attributes
-cdef size_t queue_engine, opset_row_pointer, op_completion, group_completion, group_finished
+cdef size_t queue_engine, opset_row_pointer, opset_leased, op_completion, group_completion, group_finished
 cdef size_t op_below
 
 
@@ -141,20 +133,51 @@ cdef int group_break(PyObject* self) noexcept:
     return group_clear_attributes(self)
 
 
+# How many deallocations are under way, one within the other; of all threads, which the GIL keeps
+# apart. A free-threaded build goes to the trashcan at once, which counts for each thread.
+cdef int nesting = 0
+
+cdef enum:
+    DEEP = 50
+
+
+cdef inline void deallocate(PyObject* self, destructor dealloc, destructor dispose) noexcept:
+    # Untracked before anything is dropped, or a collection that the dropping starts would find an
+    # object without references.
+    global nesting
+    PyObject_GC_UnTrack(self)
+    if INFLIGHT_FREE_THREADED or nesting >= DEEP:
+        inflight_dispose_deep(self, dealloc, dispose)
+    else:
+        nesting += 1
+        dispose(self)
+        nesting -= 1
+
+
 cdef void op_dealloc(PyObject* self) noexcept:
     cdef Completion* completion = <Completion*>(<char*>self + op_completion)
     if inflight_load(&completion.state) == PENDING:
         if PyObject_CallFinalizerFromDealloc(self) < 0:
             return      # its group has it now
-    completion_forget(completion)
+    deallocate(self, op_dealloc, op_dispose)
+
+
+cdef void op_dispose(PyObject* self) noexcept:
+    # The callbacks, if a finalizer of a subclass has kept ours from calling them.
+    completion_forget(<Completion*>(<char*>self + op_completion))
     op_dealloc_attributes(self)
 
 
 cdef void opset_dealloc(PyObject* self) noexcept:
-    # The row last: until its lease is dropped, the queue may have it as the owner of its key.
-    cdef Row** pointer = <Row**>(<char*>self + opset_row_pointer)
-    cdef Row* row = pointer[0]
-    pointer[0] = NULL
+    deallocate(self, opset_dealloc, opset_dispose)
+
+
+cdef void opset_dispose(PyObject* self) noexcept:
+    # First the key: until it is released, the queue has the row as its owner.
+    cdef Row* row = (<Row**>(<char*>self + opset_row_pointer))[0]
+    cdef PyObject* lease = (<PyObject**>(<char*>self + opset_leased))[0]
+    if lease != NULL:
+        (<Lease>lease).release()
     opset_dealloc_attributes(self)
     if row != NULL:
         row_free(row)
@@ -166,14 +189,14 @@ def _install():
     global op_traverse_attributes, group_traverse_attributes
     global queue_clear_attributes, opset_clear_attributes
     global op_clear_attributes, group_clear_attributes
-    global queue_engine, opset_row_pointer, op_completion, group_completion, group_finished, op_below
+    global queue_engine, opset_row_pointer, opset_leased, op_completion, group_completion, group_finished, op_below
     cdef OpQueue queue = <OpQueue>OpQueue.__new__(OpQueue)
     cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
     cdef Op op = <Op>Op.__new__(Op)
     cdef CallGroup group = <CallGroup>CallGroup.__new__(CallGroup)
-    op.completion.state = RETIRED
     queue_engine = <size_t>(<char*>&queue.engine - <char*><PyObject*>queue)
     opset_row_pointer = <size_t>(<char*>&opset.row - <char*><PyObject*>opset)
+    opset_leased = <size_t>(<char*>&opset.leased - <char*><PyObject*>opset)
     op_completion = <size_t>(<char*>&op.completion - <char*><PyObject*>op)
     op_below = <size_t>(<char*>&op.below - <char*><PyObject*>op)
     group_completion = <size_t>(<char*>&group.completion - <char*><PyObject*>group)
@@ -181,8 +204,8 @@ def _install():
 
     op_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>Op)
     opset_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>OpSet)
-    inflight_dispose(<PyTypeObject*>Op, op_dealloc)
-    inflight_dispose(<PyTypeObject*>OpSet, opset_dealloc)
+    inflight_dispose_by(<PyTypeObject*>Op, op_dealloc)
+    inflight_dispose_by(<PyTypeObject*>OpSet, opset_dealloc)
     queue_traverse_attributes = inflight_traverse_of(<PyTypeObject*>OpQueue)
     queue_clear_attributes = inflight_clear_of(<PyTypeObject*>OpQueue)
     inflight_collect(<PyTypeObject*>OpQueue, queue_traverse, queue_break)

@@ -6,6 +6,10 @@
  * object has a PyMutex. It is not held across anything that could detach the thread, so the world
  * is never stopped (for a collection, for a fork) in the middle of a section.
  *
+ * At a fork a mutex may still be locked: an unlock hands it over to a thread that has waited for
+ * long, and that thread may not exist in the child. So a lock is stamped with the fork generation
+ * it was last used in, and whoever meets an older stamp begins with an unlocked one.
+ *
  * Rejected: critical sections, which any nested Python operation may suspend; a PyThread lock per
  * object on builds with the GIL, which costs several times the section it would guard.
  */
@@ -17,29 +21,31 @@
 #include <stdint.h>
 #include <string.h>
 
+/* How often this process came from a fork, counted from when it imported this module. */
+static uint64_t inflight_generation;
+
 #ifdef Py_GIL_DISABLED
 
 #define INFLIGHT_FREE_THREADED 1
 
-typedef PyMutex inflight_mutex;
-static inline void inflight_lock(inflight_mutex *mutex) { PyMutex_Lock(mutex); }
-static inline void inflight_unlock(inflight_mutex *mutex) { PyMutex_Unlock(mutex); }
-
 #ifdef _MSC_VER
 #include <intrin.h>
-/* Interlocked operations are full barriers, stronger than what is asked for. */
-static inline uint64_t inflight_load(uint64_t *word) {
-    return (uint64_t)_InterlockedOr64((volatile __int64 *)word, 0);
+/* One primitive that 32-bit targets have as well; a full barrier, stronger than what is asked for. */
+static inline uint64_t inflight_swapped(uint64_t *word, uint64_t expected, uint64_t desired) {
+    return (uint64_t)_InterlockedCompareExchange64((volatile __int64 *)word, (__int64)desired,
+                                                   (__int64)expected);
+}
+static inline uint64_t inflight_load(uint64_t *word) { return inflight_swapped(word, 0, 0); }
+static inline int inflight_swap(uint64_t *word, uint64_t expected, uint64_t desired) {
+    return inflight_swapped(word, expected, desired) == expected;
 }
 static inline void inflight_store(uint64_t *word, uint64_t value) {
-    _InterlockedExchange64((volatile __int64 *)word, (__int64)value);
-}
-static inline int inflight_swap(uint64_t *word, uint64_t expected, uint64_t desired) {
-    return (uint64_t)_InterlockedCompareExchange64((volatile __int64 *)word, (__int64)desired,
-                                                   (__int64)expected) == expected;
+    while (!inflight_swap(word, inflight_load(word), value)) {}
 }
 static inline uint64_t inflight_add(uint64_t *word, uint64_t value) {
-    return (uint64_t)_InterlockedExchangeAdd64((volatile __int64 *)word, (__int64)value);
+    uint64_t before;
+    do { before = inflight_load(word); } while (!inflight_swap(word, before, before + value));
+    return before;
 }
 #else
 static inline uint64_t inflight_load(uint64_t *word) {
@@ -57,13 +63,44 @@ static inline uint64_t inflight_add(uint64_t *word, uint64_t value) {
 }
 #endif
 
+typedef struct {
+    uint64_t generation;    /* atomic */
+    PyMutex mutex;
+} inflight_mutex;
+
+/* Held while a lock is renewed; made anew in every child, where only one thread exists then. */
+static PyMutex inflight_renewing;
+
+static void inflight_renew(inflight_mutex *self) {
+    PyMutex_Lock(&inflight_renewing);
+    if (inflight_load(&self->generation) != inflight_generation) {
+        memset(&self->mutex, 0, sizeof self->mutex);
+        inflight_store(&self->generation, inflight_generation);
+    }
+    PyMutex_Unlock(&inflight_renewing);
+}
+static inline void inflight_lock_init(inflight_mutex *self) {
+    self->generation = inflight_generation;
+}
+static inline void inflight_lock(inflight_mutex *self) {
+    if (inflight_load(&self->generation) != inflight_generation) inflight_renew(self);
+    PyMutex_Lock(&self->mutex);
+}
+static inline void inflight_unlock(inflight_mutex *self) { PyMutex_Unlock(&self->mutex); }
+static inline void inflight_enter_child(void) {
+    memset(&inflight_renewing, 0, sizeof inflight_renewing);
+    inflight_generation++;
+}
+
 #else /* with the GIL */
 
 #define INFLIGHT_FREE_THREADED 0
 
 typedef struct { char unused; } inflight_mutex;
-static inline void inflight_lock(inflight_mutex *mutex) { (void)mutex; }
-static inline void inflight_unlock(inflight_mutex *mutex) { (void)mutex; }
+static inline void inflight_lock_init(inflight_mutex *self) { (void)self; }
+static inline void inflight_lock(inflight_mutex *self) { (void)self; }
+static inline void inflight_unlock(inflight_mutex *self) { (void)self; }
+static inline void inflight_enter_child(void) { inflight_generation++; }
 
 static inline uint64_t inflight_load(uint64_t *word) { return *word; }
 static inline void inflight_store(uint64_t *word, uint64_t value) { *word = value; }
@@ -79,6 +116,9 @@ static inline uint64_t inflight_add(uint64_t *word, uint64_t value) {
 }
 
 #endif
+
+/* Odd, near 2**64 divided by the golden ratio. */
+#define INFLIGHT_SPREAD UINT64_C(0x9E3779B97F4A7C15)
 
 /* Below this, an int is its own hash, so that equal hashes of two such ints mean equal ints. */
 #if SIZEOF_VOID_P >= 8
@@ -116,9 +156,12 @@ static inline int inflight_same_str(PyObject *a, PyObject *b) {
            memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), (size_t)length * (size_t)kind) == 0;
 }
 
-/* Equality of two exact ints: likewise. */
+/* Equality of two exact ints: likewise. The slot itself, since the functions around it check the
+   recursion limit and may refuse. */
 static inline int inflight_same_int(PyObject *a, PyObject *b) {
-    return PyObject_RichCompareBool(a, b, Py_EQ) == 1;
+    PyObject *equal = PyLong_Type.tp_richcompare(a, b, Py_EQ);
+    Py_DECREF(equal);
+    return equal == Py_True;
 }
 
 #endif

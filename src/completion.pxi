@@ -6,7 +6,9 @@
 # finishes or sees that it came too late.
 
 cdef enum:
-    PENDING = 0
+    # Also that of an object not yet, or not any more, meant to be finished: nobody waits for it.
+    RETIRED = 0
+    PENDING = 1
 
 
 cdef struct Callback:
@@ -15,10 +17,16 @@ cdef struct Callback:
 
 
 cdef struct Completion:
-    uint64_t state           # PENDING, or how it finished; atomic, written under lock
+    uint64_t state           # atomic, written under lock
     WaitNode* waiters        # guarded by lock
     Callback* callbacks      # the last of a ring; guarded by lock while pending, then the finisher's
     inflight_mutex lock
+
+
+cdef inline void completion_init(Completion* self) noexcept nogil:
+    # The memory is zeroed.
+    self.state = PENDING
+    inflight_lock_init(&self.lock)
 
 
 cdef inline void completion_finish(Completion* self, uint64_t state, WakeChain* wake) noexcept nogil:
@@ -103,20 +111,29 @@ cdef object completion_call_back(Completion* self, object subject, object passed
 
 
 cdef object call_callback(object fn, object subject, object passed_on):
-    # Returns the first exception that must be passed on, `passed_on` if there was one before;
-    # any other is logged.
+    # Returns the first exception that must be passed on, `passed_on` if there was one before; any
+    # other is logged. Raises nothing: others wait for what comes next.
+    cdef object failure = None
     try:
         fn(subject)
-    except PASSED_ON as error:
-        return error if passed_on is None else passed_on
     except BaseException as error:
-        return report_failure("callback", subject, error, passed_on)
-    return passed_on
+        failure = error     # no more inside the clause, which takes the traceback apart at its end
+    if failure is None:
+        return passed_on
+    if isinstance(failure, PASSED_ON):
+        return failure if passed_on is None else passed_on
+    return report_failure("callback", subject, failure, passed_on)
 
 
-cdef object report_failure(str what, object subject, object error, object passed_on):
-    cdef list interrupts = []
-    report(what, subject, error, interrupts)
+cdef object report_failure(str what, object subject, object failure, object passed_on):
+    # Logging is Python code, at whose entry a signal handler may raise.
+    cdef list interrupts = None
+    try:
+        interrupts = []
+        report(what, subject, failure, interrupts)
+    except BaseException as error:
+        if interrupts is not None and isinstance(error, PASSED_ON):
+            interrupts.append(error)
     return interrupts[0] if passed_on is None and interrupts else passed_on
 
 

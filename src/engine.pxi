@@ -69,18 +69,6 @@ cdef struct Engine:
     Py_ssize_t requeued
 
 
-cdef uint64_t fork_generation = 0
-
-
-def _enter_child():
-    global fork_generation
-    fork_generation += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_enter_child)
-
-
 cdef bint engine_init(
     Engine* self, Py_ssize_t depth, Py_ssize_t width, double window, bint exclusive
 ) noexcept nogil:
@@ -89,7 +77,8 @@ cdef bint engine_init(
     self.width = width
     self.window = window
     self.exclusive = exclusive
-    self.generation = fork_generation
+    self.generation = inflight_generation
+    inflight_lock_init(&self.lock)
     return index_init(&self.index)
 
 
@@ -144,10 +133,16 @@ cdef void engine_tell_waiters(Engine* self, WakeChain* wake) noexcept nogil:
         node = self.producers
         list_remove(node)
         node.state = PROMISED
+        node.generation = self.generation
         self.reserved += 1
         kick(node, wake)
     if self.waiting == 0 and self.owned == 0:
-        kick_all(self.joiners, wake)
+        while self.joiners != NULL:
+            # What they waited for has come, whatever is enqueued before they run.
+            node = self.joiners
+            list_remove(node)
+            node.state = PROMISED
+            kick(node, wake)
         if self.closed:
             kick_all(self.consumers, wake)
     if self.open.head != NULL and self.consumers != NULL:
@@ -161,7 +156,7 @@ cdef void engine_after_fork(Engine* self) noexcept nogil:
     # finds its node in no list, and enters again. O(slots of the index).
     cdef size_t i
     cdef Row* row
-    self.generation = fork_generation
+    self.generation = inflight_generation
     while self.consumers != NULL:
         list_remove(self.consumers)
     while self.producers != NULL:
@@ -188,7 +183,7 @@ cdef void engine_unpromise(Engine* self, Row* row) noexcept nogil:
 
 cdef inline void engine_enter(Engine* self, double now, WakeChain* wake) noexcept nogil:
     # What every call does first: notice a fork, and open windows that are over.
-    if self.generation != fork_generation:
+    if self.generation != inflight_generation:
         engine_after_fork(self)
     if self.window > 0:
         # Two threads may get here in another order than they read the clock.
@@ -237,7 +232,7 @@ cdef Answer engine_enqueue(
             answer = engine_merge(self, row, op, wake)
         else:
             # A slot that was promised to this producer is room for it, and for nobody else.
-            if self.depth - self.waiting > self.reserved - (node != NULL and node.state == PROMISED):
+            if self.depth - self.waiting > self.reserved - engine_has_slot(self, node):
                 answer = engine_add_row(self, probe, op, owner, wake)
             elif not give_up:
                 if node != NULL and node.list == NULL:
@@ -304,10 +299,15 @@ cdef inline Answer engine_add_row(
     return ACCEPTED
 
 
+cdef inline bint engine_has_slot(Engine* self, WaitNode* node) noexcept nogil:
+    # What was promised before a fork is not reserved in the child.
+    return node != NULL and node.state == PROMISED and node.generation == self.generation
+
+
 cdef inline void engine_leave_producer(Engine* self, WaitNode* node) noexcept nogil:
-    if node.state == PROMISED:
-        node.state = WAITING
+    if engine_has_slot(self, node):
         self.reserved -= 1
+    node.state = WAITING
     list_remove(node)
 
 
@@ -455,12 +455,14 @@ cdef void engine_close(Engine* self, double now, WakeChain* wake) noexcept nogil
 
 
 cdef Answer engine_join(Engine* self, WaitNode* node, bint give_up) noexcept nogil:
-    if self.generation != fork_generation:
+    if self.generation != inflight_generation:
         engine_after_fork(self)
-    if (self.waiting == 0 and self.owned == 0) or node == NULL or give_up:
-        if node != NULL:
-            list_remove(node)
-        return DONE if self.waiting == 0 and self.owned == 0 else EMPTY
+    if node.state == PROMISED or (self.waiting == 0 and self.owned == 0):
+        list_remove(node)
+        return DONE
+    if give_up:
+        list_remove(node)
+        return EMPTY
     if node.list == NULL:
         list_append(&self.joiners, node)
     return WAIT

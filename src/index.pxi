@@ -34,10 +34,6 @@ cdef enum:
     INDEX_STEP = 16          # slots moved per call: the move ends before main can fill up
     INDEX_SPARSE = 32        # a table with fewer rows than slots / this one shrinks
 
-cdef enum:
-    # Odd, near 2**64 divided by the golden ratio: spreads hashes, whose low bits are often alike.
-    SPREAD = 0x9E3779B97F4A7C15
-
 # What an emptied slot of the old table points to.
 cdef Row TOMBSTONE
 
@@ -45,7 +41,7 @@ cdef Row TOMBSTONE
 cdef inline size_t table_home(Table* table, Py_hash_t hash) noexcept nogil:
     # Blocks are spread, slots within a block are not: consecutive ints, the usual kind of key,
     # share cache lines, and no pattern of keys can share more than a block.
-    cdef uint64_t block = ((<uint64_t>hash >> INDEX_BLOCK_BITS) * <uint64_t>SPREAD) >> table.shift
+    cdef uint64_t block = ((<uint64_t>hash >> INDEX_BLOCK_BITS) * INFLIGHT_SPREAD) >> table.shift
     return <size_t>((block << INDEX_BLOCK_BITS) | (<uint64_t>hash & ((1 << INDEX_BLOCK_BITS) - 1)))
 
 

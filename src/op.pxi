@@ -5,9 +5,8 @@
 # is told. What may not reach the worker is logged; what must (PASSED_ON) is raised at the end.
 
 cdef enum:
-    SUCCEEDED = 1    # outcome is the result
-    FAILED = 2       # outcome is (error, its traceback at that time)
-    RETIRED = 3      # never handed to anyone: dropping it is no loss
+    SUCCEEDED = 2    # outcome is the result
+    FAILED = 3       # outcome is (error, its traceback at that time)
 
 
 cdef class CallGroup
@@ -55,6 +54,8 @@ cdef class Op:
         key_check(key)
         self._key = key
         self._msg = msg
+        if self.completion.state == RETIRED:
+            completion_init(&self.completion)
 
     @property
     def key(self):
@@ -236,16 +237,23 @@ cdef extern from "Python.h":
     void PyErr_WriteUnraisable(object context) noexcept
 
 
+# For when the memory, or the time, for more is not given.
+cdef str UNNAMED = "an operation was dropped unfinished"
+cdef tuple UNNAMED_OUTCOME = (OpAbandonedError(UNNAMED), None)
+
+
 cdef int op_abandon(Op self) except -1:
     # Finalized once and never again: whatever happens here, it must be finished.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef object passed_on = None
+    cdef str text = UNNAMED
+    cdef tuple outcome = UNNAMED_OUTCOME
     try:
         text = f"operation {shown(self._key)} was dropped unfinished"
+        outcome = (OpAbandonedError(text), None)
     except BaseException as error:
-        text = "an operation was dropped unfinished"
         passed_on = error
-    if op_publish(self, FAILED, (OpAbandonedError(text), None), &wake):
+    if op_publish(self, FAILED, outcome, &wake):
         passed_on = op_announce(self, &wake, passed_on)
     warn(text, ResourceWarning, source=self)
     if passed_on is not None:
@@ -319,6 +327,7 @@ cdef inline Op op_new(CallGroup group, object key, object msg):
     op._key = key
     op._msg = msg
     op._group = group
+    completion_init(&op.completion)
     return op
 
 

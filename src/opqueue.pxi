@@ -193,9 +193,9 @@ cdef class OpQueue:
         queue_dequeue(self, opset, seconds, timeout)
         if most > 1:
             try:
-                rows += queue_take(self, most - 1, False)
+                rows = queue_take(self, rows, most - 1, False)
             except MemoryError:
-                # What was taken already is not lost for want of more.
+                # Nothing more was taken, and what was taken already is not lost for want of more.
                 pass
         return rows
 
@@ -213,7 +213,7 @@ cdef class OpQueue:
         >>> for op in ops:
         ...     op.finish()
         """
-        return queue_take(self, PY_SSIZE_T_MAX, True)
+        return queue_take(self, [], PY_SSIZE_T_MAX, True)
 
     @cython.binding(True)   # the default's repr is no Python expression
     def flush(self, key=ALL):
@@ -355,12 +355,14 @@ cdef class OpQueue:
         >>> queue.dequeue().finish_all()
         2
         """
+        cdef WakeChain wake = WakeChain(NULL, NULL)
         cdef Engine* engine = &self.engine
         cdef Py_ssize_t figures[12]
         cdef Py_ssize_t i
+        cdef double now = self.now()
         inflight_lock(&engine.lock)
-        if engine.generation != fork_generation:
-            engine_after_fork(engine)
+        engine_enter(engine, now, &wake)
+        engine_settle(engine, &wake)
         figures[0] = engine.waiting
         figures[1] = engine.ops
         figures[2] = engine.owned
@@ -374,6 +376,7 @@ cdef class OpQueue:
         figures[10] = engine.refused_width
         figures[11] = engine.requeued
         inflight_unlock(&engine.lock)
+        wake_all(&wake)
         return QueueStats._make([figures[i] for i in range(12)])
 
     def __len__(self):
@@ -423,7 +426,7 @@ cdef class OpQueue:
         # For tests: raises AssertionError if an invariant of the engine does not hold.
         cdef const char* broken
         inflight_lock(&self.engine.lock)
-        if self.engine.generation != fork_generation:
+        if self.engine.generation != inflight_generation:
             engine_after_fork(&self.engine)
         broken = engine_check(&self.engine)
         inflight_unlock(&self.engine.lock)

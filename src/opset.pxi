@@ -54,8 +54,10 @@ cdef class OpSet:
     A row of an exclusive queue owns its key. Dropped unreleased, it releases it.
     """
 
-    cdef Row* row            # TAKEN; written once, before the object is shared
+    # Written once, before the object is shared.
+    cdef Row* row            # TAKEN
     cdef Lease lease         # None where the queue is not exclusive
+    cdef PyObject* leased    # the same, or NULL, for a deallocator that must not count references
     cdef object __weakref__
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -86,9 +88,9 @@ cdef class OpSet:
         ['early', 'late']
         """
         if error is None:
-            return opset_finish(self, SUCCEEDED, result, None, None)
+            return opset_finish(self, SUCCEEDED, result, None)
         check_error(error)
-        return opset_finish(self, FAILED, (error, error.__traceback__), None, None)
+        return opset_finish(self, FAILED, (error, error.__traceback__), None)
 
     def finish_each(self, results):
         """Finish every operation that is not finished yet with the result at its position.
@@ -110,14 +112,20 @@ cdef class OpSet:
         """
         cdef list outcomes = list(results)
         cdef Py_ssize_t count = opset_row(self).count
+        cdef Py_ssize_t i
         if len(outcomes) != count:
             raise ValueError(
                 f"finish_each needs {count} results, one for each operation, got {len(outcomes)}"
             )
-        for outcome in outcomes:
+        # All of them are made before the first is published.
+        for i in range(count):
+            outcome = outcomes[i]
             if isinstance(outcome, BaseException):
                 check_error(outcome)
-        return opset_finish(self, PENDING, None, outcomes, None)
+                outcomes[i] = (FAILED, (outcome, outcome.__traceback__))
+            else:
+                outcomes[i] = (SUCCEEDED, outcome)
+        return opset_finish(self, PENDING, None, outcomes)
 
     def release(self):
         """Give the key back: what gathered behind it is queued, at the back. Idempotent, O(1).
@@ -143,7 +151,6 @@ cdef class OpSet:
         return self
 
     def __exit__(self, exc_type, exc, traceback):
-        passed_on = None
         try:
             if exc is not None:
                 if isinstance(exc, StopIteration):
@@ -155,7 +162,7 @@ cdef class OpSet:
                 else:
                     error = OpCancelledError(f"operation {shown(self.key)} was cancelled")
                     error.__cause__ = exc
-                opset_finish(self, FAILED, (error, error.__traceback__), None, None)
+                opset_finish(self, FAILED, (error, error.__traceback__), None)
         finally:
             self.release()
 
@@ -167,7 +174,9 @@ cdef class OpSet:
         cdef Py_ssize_t i
         if isinstance(index, slice):
             return tuple(self)[index]
-        i = PyNumber_AsSsize_t(index, IndexError)
+        if not PyIndex_Check(index):
+            raise TypeError(f"OpSet indices must be integers or slices, not {kind_of(index)}")
+        i = PyNumber_AsSsize_t(index, NULL)    # an int that is too large is clipped
         if i < 0:
             i += row.count
         if i < 0 or i >= row.count:
@@ -204,7 +213,8 @@ cdef class OpSet:
 
 
 cdef extern from "Python.h":
-    Py_ssize_t PyNumber_AsSsize_t(object number, object overflow) except? -1
+    bint PyIndex_Check(object number)
+    Py_ssize_t PyNumber_AsSsize_t(object number, PyObject* overflow) except? -1
 
 
 Sequence.register(OpSet)
@@ -225,6 +235,7 @@ cdef inline OpSet opset_new(OpQueue queue):
     cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
     if queue.engine.exclusive:
         opset.lease = <Lease>Lease.__new__(Lease)
+        opset.leased = <PyObject*>opset.lease
     return opset
 
 
@@ -240,24 +251,19 @@ cdef tuple opset_tuple(OpSet self):
     return tuple([<object>row_ops(row)[i] for i in range(row.count)])
 
 
-cdef Py_ssize_t opset_finish(
-    OpSet self, uint64_t state, object outcome, list outcomes, object passed_on
-) except -1:
+cdef Py_ssize_t opset_finish(OpSet self, uint64_t state, object outcome, list outcomes) except -1:
     # Finishes all with one outcome, or each with its own. Whatever callbacks and reducers do, all
     # are finished; the first exception to be passed on is raised after the last.
     cdef Row* row = opset_row(self)
     cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef object passed_on = None
     cdef Py_ssize_t count = 0
     cdef Py_ssize_t i
     cdef Op op
     for i in range(row.count):
         op = <Op>row_ops(row)[i]
         if outcomes is not None:
-            outcome = outcomes[i]
-            state = SUCCEEDED
-            if isinstance(outcome, BaseException):
-                outcome = (outcome, (<object>outcome).__traceback__)
-                state = FAILED
+            state, outcome = <tuple>outcomes[i]
         if op_publish(op, state, outcome, &wake):
             count += 1
             passed_on = op_announce(op, &wake, passed_on)
@@ -272,5 +278,6 @@ cdef void opset_clear(OpSet self) noexcept:
         # While the queue still has the row as the owner of its key, it must not be freed.
         self.lease.release()
     self.row = NULL
+    self.leased = NULL
     if row != NULL:
         row_free(row)

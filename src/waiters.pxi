@@ -31,6 +31,7 @@ cdef struct WaitNode:
     WaitState state
     bint signalled
     Row* row                 # a consumer's promised row
+    uint64_t generation      # a producer's: in which its slot was promised
     double armed             # a consumer: until when it parks at most, on the queue's clock
     Py_hash_t hash           # a producer: of its key
     WaitNode* wake_next      # belongs to the chain while signalled
@@ -144,9 +145,8 @@ cdef class ThreadWaiter(Waiter):
     cdef double longest             # seconds of one park
 
     def __cinit__(self):
-        # A signal that arrives just before a thread blocks does not end the block. So the main
-        # thread, which runs the handlers, looks once a second; the others need not.
-        self.longest = 1.0 if main_thread().ident == PyThread_get_thread_ident() else 3600.0
+        # The main thread runs the signal handlers.
+        self.longest = LOOK_INTERVAL if main_thread().ident == PyThread_get_thread_ident() else 3600.0
         self.lock = PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError

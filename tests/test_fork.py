@@ -365,3 +365,93 @@ def test_a_grandchild(impl):
         assert keys(queue.drain()) == ["parent"]
         """,
     )
+
+
+@pytest.mark.parametrize("make", ["OpQueue(1, None)", "DedupeQueue(1, None)", "OpWindow(1, None, 1000)"])
+def test_a_fork_in_a_signal_handler_while_a_slot_is_reserved_for_the_interrupted_producer(impl, make):
+    """The child's producer goes on, too, but what was reserved for it was so in the parent."""
+    run(
+        impl,
+        f"""
+        pids = []
+
+        def handler(number, frame):
+            for row in queue.drain():
+                row.release()
+            pids.append(os.fork())
+            if pids == [0]:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)
+
+        queue = {make}
+        op = Op(1)
+        op.finish()
+        queue.enqueue("old", op)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        status = 1
+        try:
+            queue.enqueue("new", op, timeout=20)
+            assert len(queue) == 1
+            for key in range(3):
+                try:
+                    queue.enqueue(key, op)
+                except QueueSaturatedDepthError:
+                    pass
+                else:
+                    raise AssertionError("more keys wait than depth allows")
+            assert queue.stats().keys == 1
+            queue._check()
+            assert keys(queue.drain()) == ["new"]
+            queue._check()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            if pids == [0]:
+                sys.stderr.flush()
+                os._exit(status)
+        assert status == 0
+        assert os.waitpid(pids[0], 0)[1] == 0
+        """,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="fork without exec is unreliable there")
+@pytest.mark.parametrize("make", ["OpQueue(None, None)", "DedupeQueue(None, None)"])
+def test_forks_while_many_threads_contend_for_one_lock(impl, make):
+    """A lock may just have been handed over to a thread that waited for long, which the child has not."""
+    run(
+        impl,
+        f"""
+        def hammer(number):
+            while not stop:
+                queue.enqueue(number, op)
+                try:
+                    queue.dequeue(0).release()
+                except QueueEmptyError:
+                    pass
+
+        def child():
+            fresh.enqueue(1, op)
+            fresh.dequeue(0).release()
+            queue.stats()
+            queue.enqueue("child", op)
+            assert "child" in keys(queue.drain())
+            queue._check()
+
+        stop = False
+        sys.setswitchinterval(1e-5)
+        op = Op(1)
+        op.finish()
+        queue = {make}
+        fresh = {make}
+        results = [start(hammer, number) for number in range(24)]
+        for _ in range(60):
+            in_child(child)
+        stop = True
+        for result in results:
+            result()
+        queue._check()
+        """,
+    )

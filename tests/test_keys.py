@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import enum
 import fractions
+import sys
 import uuid
 
 import pytest
@@ -124,6 +125,55 @@ def test_equal_keys_of_different_types_are_one(make_queue, equal):
         assert row.key == order[0]
         assert type(row.key) is type(order[0])
         assert len(row) == len(equal)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        (lambda: 1, lambda: float("1.0"), lambda: True, lambda: MyInt(1)),
+        (lambda: 10**20, lambda: float("1e20"), lambda: MyInt(10**20), lambda: int("1" + "0" * 20)),
+        (lambda: "!text!"[1:], lambda: MyStr("text!"), lambda: "text!!"[:-1]),
+    ],
+    ids=["small ints", "large ints", "strings"],
+)
+def test_merging_equal_keys_leaks_no_reference(impl, make_queue, make):
+    op = impl.Op(1)
+    op.finish()
+    for make_first in make:
+        for make_second in make:
+            queue = make_queue()
+            first, second = make_first(), make_second()
+            queue.enqueue(first, op)
+            before = sys.getrefcount(first), sys.getrefcount(second)
+            for _ in range(50):
+                queue.enqueue(second, op)
+                assert second in queue
+                queue.flush(second)
+            assert (sys.getrefcount(first), sys.getrefcount(second)) == before
+            assert len(queue.dequeue(0)) == 51
+
+
+def test_equal_large_ints_are_one_key_near_the_recursion_limit(impl, make_queue):
+    """A call may fail there, but it must not take them for different."""
+    queue = make_queue()
+    op = impl.Op(1)
+    op.finish()
+    key, twin = int("9" * 30), int("9" * 30)
+    queue.enqueue(key, op)
+    answers = set()
+
+    def descend():
+        try:
+            answers.add(twin in queue)
+            queue.enqueue(twin, op)
+        except RecursionError:
+            pass
+        descend()
+
+    with pytest.raises(RecursionError):
+        descend()
+    assert answers == {True}
+    assert len(queue) == 1
 
 
 def test_bool_keys_are_not_confused_with_other_ints(make_queue):

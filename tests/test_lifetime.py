@@ -590,3 +590,215 @@ def test_a_reducer_that_exits_does_not_end_the_process_from_a_finalizer(impl):
         "ignore::ResourceWarning",
         expect="still here\n",
     )
+
+
+def test_a_subclass_whose_finalizer_keeps_ours_from_running(impl):
+    """Nobody is told then, but the callbacks are dropped, which may run code and the collector."""
+    run_script(
+        impl,
+        """
+        import gc
+
+        class Mine(Op):
+            def __del__(self):
+                pass
+
+        class Loud:
+            def __del__(self):
+                gc.collect()
+
+        dropped = []
+        gc.set_threshold(1)
+        for number in range(200):
+            op = Mine(number)
+            for callback in range(3):
+                loud = Loud()
+                op.add_done_callback(lambda op, loud=loud: None)
+                op.add_done_callback(lambda op, op_=None: [op_])
+            del loud, op
+        gc.collect()
+        print("survived")
+        """,
+        expect="survived\n",
+    )
+
+
+CHAINS = {
+    "results": """
+        for number in range(total):
+            op = Op(number)
+            op.finish(chain)
+            chain = op
+        del op
+    """,
+    "messages": """
+        for number in range(total):
+            chain = Op(number, chain)
+            chain.finish()
+    """,
+    "errors": """
+        for number in range(total):
+            error = ValueError(chain)
+            chain = Op(number)
+            chain.finish(error=error)
+        del error
+    """,
+    "rows": """
+        queue = OpQueue(None, None)
+        for number in range(total):
+            queue.submit(number, chain)
+            chain = queue.dequeue(0)
+            chain.finish_all()
+    """,
+    "owned rows": """
+        queue = DedupeQueue(None, None)
+        for number in range(total):
+            queue.submit(number, chain)
+            chain = queue.dequeue(0)
+            chain.finish_all()
+    """,
+}
+
+
+@pytest.mark.parametrize("links", CHAINS)
+def test_a_long_chain_of_operations_is_dropped_without_recursion(impl, links):
+    """As a long chain of tuples is: deep recursion in C ends the process."""
+    run_script(
+        impl,
+        """
+        # Frames of C may be small.
+        total = 1_000_000 if inflight.IMPLEMENTATION == "native" else 100_000
+        chain = None
+        """
+        + CHAINS[links]
+        + """
+        chains = [chain]
+        del chain
+        # The depth of some thousand that the interpreter itself allows fits, a frame for each link does not.
+        threading.stack_size(4 * 2**20)
+        thread = threading.Thread(target=chains.clear)
+        thread.start()
+        thread.join()
+        if "queue" in globals():
+            assert queue.join(0)
+            queue._check()
+        print("survived")
+        """,
+        expect="survived\n",
+    )
+
+
+def test_who_holds_what_a_row_refers_to_does_not_own_its_key(impl, collect):
+    """A debugger or a profiler of memory may hold it; the row is gone all the same."""
+    queue = impl.DedupeQueue(10, 10)
+    held = []
+    for number in range(100):
+        key = f"key {number}"
+        put(queue, key, key)
+        row = queue.dequeue(0)
+        (behind,) = put(queue, key)
+        held.append(gc.get_referents(row))
+        row.finish_all()
+        del row
+        assert queue.stats().owned == 0
+        # Memory that was freed is used again.
+        put(queue, *range(3))
+        for row in queue.drain():
+            row.finish_all()
+            row.release()
+        assert behind.done()
+        del row
+        queue._check()
+    held.clear()
+    collect()
+    queue._check()
+    assert queue.join(0)
+
+
+def test_an_operation_that_was_never_made_does_not_warn(impl, collect, dropped):
+    class Mine(impl.Op):
+        def __init__(self):
+            raise ZeroDivisionError
+
+    with pytest.raises(TypeError):
+        impl.Op([])
+    with pytest.raises(TypeError):
+        impl.Op()
+    with pytest.raises(ZeroDivisionError):
+        Mine()
+    impl.Op.__new__(impl.Op)
+    collect()
+    assert dropped() == []
+
+
+@pytest.mark.parametrize("make", ["OpQueue(None, None)", "DedupeQueue(None, None)", "OpWindow(None, None, 1000)"])
+def test_a_callback_that_enqueues_again_does_not_keep_a_queue_from_being_disposed_of(impl, make):
+    """The usual callback that retries: the abandoned operation would be replaced for ever."""
+    run_script(
+        impl,
+        f"""
+        import gc
+
+        def make():
+            # In a cycle with its callbacks.
+            queue = {make}
+            def retry(op):
+                calls.append(1)
+                new = Op(op.key)
+                try:
+                    queue.enqueue(op.key, new)
+                except QueueClosedError:
+                    return
+                new.add_done_callback(retry)
+            for key in range(3):
+                queue.submit(key).add_done_callback(retry)
+
+        calls = []
+        gc.disable()
+        make()
+        gc.collect()
+        assert 3 <= len(calls) <= 6, len(calls)
+        print("ended")
+        """,
+        "-W",
+        "ignore::ResourceWarning",
+        expect="ended\n",
+    )
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+def test_an_abandoned_operation_whose_key_cannot_be_shown_fails_its_group(impl, raised, collect, dropped, monkeypatch):
+    class Key:
+        def __repr__(self):
+            raise raised
+
+    class Callback:
+        """Takes the collector with it when it goes."""
+
+        def __call__(self, op):
+            calls.append(op.done())
+
+        def __del__(self):
+            gc.collect()
+
+    unraisable = []
+    monkeypatch.setattr("sys.unraisablehook", lambda caught: unraisable.append(caught.exc_type))
+    for _ in range(5):
+        group = impl.CallGroup()
+        key = Key()
+        op, alone = group.add(key), impl.Op(key)
+        op.add_done_callback(Callback())
+        alone.add_done_callback(Callback())
+        calls = []
+        del op, alone
+        collect()
+        assert calls == [True, True]
+        assert group.done()
+        assert type(group.result(0)[key].error) is OpAbandonedError
+    if raised is ZeroDivisionError:
+        assert set(dropped()) == {"operation <Key> was dropped unfinished"}
+        assert unraisable == []
+    else:
+        assert set(dropped()) == {"an operation was dropped unfinished"}
+        # What must not be swallowed is at least told.
+        assert set(unraisable) == {raised}

@@ -400,6 +400,19 @@ def test_join_waits_until_nothing_waits(make_queue):
     assert [worker.result() for worker in workers] == [True, True]
 
 
+def test_join_returns_once_nothing_waited_for_an_instant(make_queue, huge_switch_interval):
+    """Even if something waits again before the joiner runs: else a busy queue would never let it go."""
+    queue = make_queue()
+    put(queue, "a")
+    workers = [Worker(queue.join, 10) for _ in range(2)]
+    wait_blocked(*workers)
+    for key in "bcd":
+        queue.dequeue(0).release()
+        put(queue, key)
+    assert [worker.result() for worker in workers] == [True, True]
+    assert queue.join(0) is False
+
+
 def test_join_can_be_used_again(make_queue):
     queue = make_queue()
     for key in range(3):

@@ -49,13 +49,14 @@ def test_a_slice_is_a_tuple(row_of):
 
 @pytest.mark.parametrize("index", [3, -4, 10**30, -(10**30)])
 def test_index_out_of_range(row_of, index):
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="^OpSet index out of range$"):
         row_of(3)[index]
 
 
 @pytest.mark.parametrize("index", ["a", None, 1.0])
 def test_index_of_a_wrong_type(row_of, index):
-    with pytest.raises(TypeError):
+    kind = type(index).__name__
+    with pytest.raises(TypeError, match=f"^OpSet indices must be integers or slices, not {kind}$"):
         row_of(3)[index]
 
 
@@ -204,11 +205,32 @@ def test_finish_each_of_a_wrong_length_finishes_nothing(row_of, number):
     assert not any(op.done() for op in row)
 
 
-def test_finish_each_with_a_stop_iteration_finishes_nothing(row_of):
-    row = row_of(2)
+class OwnStopIteration(StopIteration):
+    pass
+
+
+@pytest.mark.parametrize("stop", [StopIteration(), OwnStopIteration(5)])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_finish_each_with_a_stop_iteration_finishes_nothing(row_of, stop, place):
+    row = row_of(3)
+    results = [1, 2, 3]
+    results[place] = stop
     with pytest.raises(TypeError, match="StopIteration"):
-        row.finish_each([1, StopIteration()])
+        row.finish_each(results)
     assert not any(op.done() for op in row)
+
+
+def test_finish_each_with_an_error_that_cannot_be_read_does_not_end_halfway(row_of):
+    class Unreadable(Exception):
+        @property
+        def __traceback__(self):
+            raise ZeroDivisionError
+
+    row = row_of(3)
+    with pytest.raises(ZeroDivisionError):
+        row.finish_each([1, Unreadable(), 3])
+    assert not row[1].done()
+    assert row[0].done() == row[2].done()
 
 
 def test_finish_each_of_something_else_finishes_nothing(row_of):

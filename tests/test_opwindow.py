@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from datetime import timedelta
 from fractions import Fraction
 
@@ -356,3 +357,37 @@ def test_a_clock_that_stands_still_or_runs_back_hurts_nobody(clock, make):
     put(queue, "b")
     clock.advance(15)
     assert sorted(keys(take_all(queue))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_taking_ready_rows_allocates_nothing_for_open_ones(impl, clock, exclusive):
+    total = 20_000
+    queue = impl.OpWindow(None, 2, 1000, exclusive=exclusive)
+    op = impl.Op(1)
+    op.finish()
+    for key in range(total):
+        queue.enqueue(key, op)
+    # These two are full.
+    queue.enqueue(5, op)
+    queue.enqueue(3, op)
+    tracemalloc.start()
+    try:
+        rows = queue.dequeue_many(2 * total)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert keys(rows) == [5, 3]
+    # Not even a pointer for each.
+    assert peak < 4 * total
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_stats_hands_rows_whose_windows_are_over_to_waiting_consumers(impl, clock, exclusive):
+    queue = impl.OpWindow(None, None, 1000, exclusive=exclusive)
+    put(queue, "a")
+    worker = Worker(queue.dequeue, HANG)
+    wait_consumers(queue, 1)
+    clock.advance(1000)
+    # Every call notices, this one too; the consumer itself would park on.
+    assert queue.stats().keys in (0, 1)
+    assert worker.result(HANG / 3).key == "a"

@@ -551,3 +551,96 @@ def test_a_signal_handler_may_use_the_group_and_operations_that_it_interrupts(im
         assert len(late) == calls
         """,
     )
+
+
+STORM = """
+import logging
+logging.disable()
+# An interrupt that strikes in the finalizer of what was finished long ago is told here.
+sys.unraisablehook = lambda unraisable: None
+armed = False
+interrupted = 0
+
+def handler():
+    global armed, interrupted
+    if armed:
+        # Once for each round, so that no except clause below is interrupted.
+        armed = False
+        interrupted += 1
+        raise KeyboardInterrupt
+
+def fail(*arguments):
+    raise ValueError
+
+def interrupted_at(microseconds, call):
+    # What is interrupted before it began has not to be done, and what follows sees to it.
+    global armed
+    try:
+        try:
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, microseconds * 1e-6)
+            call()
+        finally:
+            armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        pass
+
+on_alarm(handler, 0)
+"""
+
+
+@pytest.mark.parametrize("call", ["finish_all(1)", "finish_all(error=OSError())", "finish_each(range(20))"])
+def test_interrupts_while_failures_are_logged_leave_no_operation_of_a_row_unfinished(impl, call):
+    """Logging is Python code, at whose entry a signal handler may raise: between two operations, too."""
+    run(
+        impl,
+        STORM
+        + f"""
+end = time.monotonic() + 1.0
+rounds = 0
+while time.monotonic() < end:
+    rounds += 1
+    queue = OpQueue(None, None)
+    group = CallGroup(fail)
+    group.add_done_callback(fail)
+    with group:
+        ops = group.add_many((number, None) for number in range(20))
+    for op in ops:
+        op.add_done_callback(fail)
+        queue.enqueue("k", op)
+    row = queue.dequeue(0)
+    interrupted_at(20 + rounds * 7 % 200, lambda: row.{call})
+    if any(op.done() for op in ops):
+        assert all(op.done() for op in ops), (rounds, [op.done() for op in ops])
+        assert group.done(), (rounds, "the group hangs")
+    else:
+        row.finish_all()
+assert interrupted > 0
+""",
+    )
+
+
+def test_interrupts_while_failures_are_logged_do_not_keep_a_group_from_completing(impl):
+    run(
+        impl,
+        STORM
+        + """
+end = time.monotonic() + 1.0
+rounds = 0
+while time.monotonic() < end:
+    rounds += 1
+    group = CallGroup(fail)
+    with group:
+        op = group.add(1)
+    for number in range(10):
+        op.add_done_callback(fail)
+        group.add_done_callback(fail)
+    interrupted_at(2 + rounds % 100, op.finish)
+    if op.done():
+        assert group.done(), rounds
+    else:
+        op.finish()
+assert interrupted > 0
+""",
+    )

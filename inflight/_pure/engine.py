@@ -205,8 +205,7 @@ class KeyedQueue(Lines, Generic[K]):
                         # What that made ready belongs to those who are parked, not to a newcomer.
                         self._settle_locked(wakes)
                     if waiter is not None:
-                        while (promised := self._promised.get(waiter)) is not None:
-                            self._take_into_locked(promised, rows, taken)
+                        self._take_promised_locked(waiter, rows, taken)
                     self._take_ready_locked(limit, rows, taken)
                     if not rows:
                         if self._over_locked():
@@ -223,10 +222,19 @@ class KeyedQueue(Lines, Generic[K]):
             raise
         return rows
 
+    def _take_promised_locked(self, waiter: Waiter, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
+        while (promised := self._promised.get(waiter)) is not None:
+            self._take_into_locked(promised, rows, taken)
+
     def _take_ready_locked(self, limit: float, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
         while self._ready and len(rows) < limit:
             row = first(self._ready)
             if row is not None:
+                self._take_into_locked(row, rows, taken)
+
+    def _take_open_locked(self, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
+        for row in list(self._open.values()):
+            while row.state == OPEN and row.owner is None:
                 self._take_into_locked(row, rows, taken)
 
     def _take_into_locked(self, row: Row, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
@@ -279,9 +287,7 @@ class KeyedQueue(Lines, Generic[K]):
                     self._advance_locked(now)
                     self._settle_locked(wakes)
                     self._take_ready_locked(math.inf, rows, taken)
-                    for row in list(self._open.values()):
-                        while row.state == OPEN and row.owner is None:
-                            self._take_into_locked(row, rows, taken)
+                    self._take_open_locked(rows, taken)
                 finally:
                     self._settle_locked(wakes)
             wake_all(wakes)

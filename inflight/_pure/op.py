@@ -4,8 +4,10 @@ Promises: finished exactly once, the first wins; then, in this order, its waiter
 callbacks run, its group is told. None of it runs under a lock. An operation that is dropped
 unfinished finishes itself, so that a group fails instead of waiting for ever.
 
-Assumes what outcome.py assumes. Rejected: telling the group first (a callback could then no
-longer add to it).
+Assumes what outcome.py assumes. One thing is out of reach: an exception that a signal handler
+raises at the very entry of ``__del__`` is swallowed by the interpreter, and the finalizer with it.
+
+Rejected: telling the group first (a callback could then no longer add to it).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from .. import _arguments
+from .._report import PASSED_ON
 from ..errors import OpCancelledError
 from .op import Op
 from .outcome import shown
@@ -93,7 +94,7 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         """
         if error is not None:
             _arguments.error(error)
-        return self._end_each((op, result, error) for op in self._ops)
+        return self._end_each([(op, result, error) for op in self._ops])
 
     def finish_each(self, results: Iterable[Any]) -> int:
         """Finish every operation that is not finished yet with the result at its position.
@@ -117,13 +118,7 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         ops = self._ops
         if len(values) != len(ops):
             raise ValueError(f"finish_each needs {len(ops)} results, one for each operation, got {len(values)}")
-        for value in values:
-            if isinstance(value, StopIteration):
-                _arguments.error(value)
-        return self._end_each(
-            (op, None, value) if isinstance(value, BaseException) else (op, value, None)
-            for op, value in zip(ops, values, strict=True)
-        )
+        return self._end_each([(op, *_as_outcome(value)) for op, value in zip(ops, values, strict=True)])
 
     def release(self) -> None:
         """Give the key back: what gathered behind it is queued, at the back. Idempotent, O(1).
@@ -159,17 +154,28 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
             insist(self.release)
 
     @staticmethod
-    def _end_each(endings: Iterable[tuple[Op[Any, Any, Any], Any, BaseException | None]]) -> int:
-        """End all of them; only then raise the first of what must reach the caller."""
+    def _end_each(endings: list[tuple[Op[Any, Any, Any], Any, BaseException | None]]) -> int:
+        """End all of them, in order; only then raise the first of what must reach the caller."""
         passed: list[BaseException] = []
         finished = 0
-        for op, result, error in endings:
+        endings.reverse()
+        while True:
+            # Also when a signal handler raises: the others still want their outcome, and this one
+            # is ended again, which ends it only if it was not.
             try:
-                if op._end(result, error, passed):
-                    finished += 1
-            except BaseException as interrupt:
-                # From a signal handler: the others still want their outcome.
+                while True:
+                    if not endings:
+                        break
+                    op, result, error = endings[-1]
+                    if op._end(result, error, passed):
+                        finished += 1
+                    endings.pop()
+                break
+            except PASSED_ON as interrupt:
                 passed.append(interrupt)
+            except BaseException as failure:
+                endings.pop()
+                passed.append(failure)
         if passed:
             raise passed[0]
         return finished
@@ -194,6 +200,9 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
             return self._ops[index]
         except IndexError:
             raise IndexError("OpSet index out of range") from None
+        except TypeError:
+            kind = _arguments.kind(index)
+            raise TypeError(f"OpSet indices must be integers or slices, not {kind}") from None
 
     def __len__(self) -> int:
         return len(self._ops)
@@ -233,3 +242,8 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         if queue is None or _is_finalizing is None or _is_finalizing():
             return
         insist(queue._release, self._row, self._ticket)
+
+
+def _as_outcome(value: Any) -> tuple[Any, BaseException | None]:
+    """A result of ``finish_each``, checked: an exception instance is an error."""
+    return (None, _arguments.error(value)) if isinstance(value, BaseException) else (value, None)

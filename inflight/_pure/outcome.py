@@ -106,7 +106,10 @@ class Outcome:
         slot = next(_slots)
         try:
             cell[slot] = waiter
-            while (ended := cell.get(OUTCOME)) is None:
+            while True:
+                ended = cell.get(OUTCOME)
+                if ended is not None:
+                    break
                 if not waiter.park(until) and until is not None and monotonic() >= until:
                     break
             return ended

@@ -20,7 +20,9 @@ bucket holds the rows of that hash, and keys are compared by whoever holds no lo
 Assumes that CPython runs signal handlers only at calls and at backward jumps. What belongs
 together is written in statements that contain neither, marked ``commit``, after everything was
 prepared and after a last look whether a handler changed what it was prepared from. So a handler
-that comes back to the same queue, and one that raises, always finds it valid.
+that comes back to the same queue, and one that raises, always finds it valid. One backward jump
+lies outside the ``try`` or ``with`` around it, that of ``while condition:``; in this package such
+a loop stands in a function of its own, or is a ``while True:``.
 
 Rejected: a dict keyed by the keys themselves (runs their ``__eq__`` under the lock); plain dicts
 as lists (finding the first entry walks over all deleted ones); counters of keys and operations

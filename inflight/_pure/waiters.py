@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
+from .._clock import LOOK_INTERVAL
+
 __all__ = ["ThreadWaiter", "Waiter", "insist", "renewing", "wake_all"]
 
 
@@ -50,10 +52,9 @@ class ThreadWaiter(Waiter):
 
     def __init__(self) -> None:
         super().__init__()
-        # Written once. A signal that arrives just before a thread blocks does not end the block. So
-        # the main thread, which runs the handlers, looks once a second; the others need not.
+        # Written once. The main thread runs the signal handlers.
         is_main = threading.get_ident() == threading.main_thread().ident
-        self._longest = 1.0 if is_main else threading.TIMEOUT_MAX
+        self._longest = LOOK_INTERVAL if is_main else threading.TIMEOUT_MAX
         # Written once. Locked = nobody has woken us since we last looked.
         self._parked = threading.Lock()
         self._parked.acquire()

@@ -1,0 +1,26 @@
+/* Slots of types that Cython has made, and what of a deallocator only C can say: see collect.pxi. */
+#ifndef INFLIGHT_COLLECT_H
+#define INFLIGHT_COLLECT_H
+
+#include <Python.h>
+
+static void inflight_collect(PyTypeObject *type, traverseproc traverse, inquiry clear) {
+    type->tp_traverse = traverse;
+    type->tp_clear = clear;
+    PyType_Modified(type);
+}
+static void inflight_rename(PyTypeObject *type, const char *name) { type->tp_name = name; }
+static traverseproc inflight_traverse_of(PyTypeObject *type) { return type->tp_traverse; }
+static inquiry inflight_clear_of(PyTypeObject *type) { return type->tp_clear; }
+static destructor inflight_dealloc_of(PyTypeObject *type) { return type->tp_dealloc; }
+
+static void inflight_dispose_by(PyTypeObject *type, destructor dealloc) { type->tp_dealloc = dealloc; }
+
+/* Disposes of an object of a type that `dealloc` belongs to, later if too many are under way. */
+static void inflight_dispose_deep(PyObject *self, destructor dealloc, destructor dispose) {
+    Py_TRASHCAN_BEGIN(self, dealloc)
+    dispose(self);
+    Py_TRASHCAN_END
+}
+
+#endif
