@@ -41,17 +41,18 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
     Raising an instance appends to its one traceback, so threads that raise the same instance
     would write into each other's. ``traceback`` is what the instance had when the operation
     was finished with it: while it still has that one, nobody has raised it since, and this
-    waiter gets the instance itself. Everyone after gets a copy that starts from ``traceback``,
-    or, where an exception cannot be copied, the instance with its traceback set back.
+    waiter gets the instance itself. Everyone after gets a copy, or, where an exception cannot be
+    copied, the instance with its traceback set back. All tracebacks start from ``traceback``,
+    with one entry on top, by which the next caller sees that the instance was given away.
     """
+    frame = sys._getframe()
+    entry = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
     with _claims:
         if error.__traceback__ is traceback:
-            # The claim: one entry on top, so that the next caller sees a difference.
-            frame = sys._getframe()
-            error.__traceback__ = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
+            error.__traceback__ = entry
             return error
     twin = _copied(error)
-    return error.with_traceback(traceback) if twin is None else twin.with_traceback(traceback)
+    return (error if twin is None else twin).with_traceback(entry)
 
 
 def _copied(error: BaseException) -> BaseException | None:

@@ -88,6 +88,12 @@ cdef extern from "compat.h" nogil:
     bint inflight_same_str(PyObject* a, PyObject* b)
     bint inflight_same_int(PyObject* a, PyObject* b)
 
+# The kernel's functions are `nogil` because they run no Python code, but they are called with the
+# GIL, or an attached thread: some use the object allocator, all count references.
+cdef extern from "Python.h" nogil:
+    void* PyMem_Malloc(size_t size)
+    void PyMem_Free(void* memory)
+
 # References counted from inside the kernel. Incrementing runs no Python code; what is to be
 # dropped is handed to the shell, which does so after the section.
 cdef extern from "Python.h":

@@ -49,6 +49,7 @@ cdef class CallGroup:
 
     # Written once, but that the one who completes drops the reducer.
     cdef object on_complete
+    cdef bint initialised
     # Atomic.
     cdef uint64_t word
     cdef uint64_t added
@@ -65,7 +66,10 @@ cdef class CallGroup:
         completion_init(&self.completion)
 
     def __init__(self, on_complete=None):
+        if self.initialised:
+            raise RuntimeError("a CallGroup cannot be initialised again")
         self.on_complete = None if on_complete is None else check_function(on_complete, "on_complete")
+        self.initialised = True
 
     def add(self, key, msg=None):
         """Add an operation and return it. O(1), does not wait.

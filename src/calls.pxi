@@ -22,8 +22,8 @@ cdef int queue_init(
     cdef double seconds = check_window(window)
     deep = queue_bound(depth)
     wide = queue_bound(width)
-    if engine.enqueued:
-        raise RuntimeError("a queue that was used cannot be initialised again")
+    if self.clock is not None:
+        raise RuntimeError("a queue cannot be initialised again")
     self._depth = depth
     self._width = width
     self.clock = _clock.monotonic

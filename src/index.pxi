@@ -32,7 +32,8 @@ cdef enum:
     INDEX_MIN_BITS = 3
     INDEX_BLOCK_BITS = 2     # 4 slots: a cache line
     INDEX_STEP = 16          # slots moved per call: the move ends before main can fill up
-    INDEX_SPARSE = 32        # a table with fewer rows than slots / this one shrinks
+    INDEX_SPARSE = 32        # a table with fewer rows than slots / this one shrinks,
+    INDEX_KEPT = 1 << 16     # unless it has no more slots than this: bursts tend to come again
 
 # What an emptied slot of the old table points to.
 cdef Row TOMBSTONE
@@ -134,7 +135,7 @@ cdef inline void index_remove(Index* index, Row* row) noexcept nogil:
         index.old.used -= 1
     if index.old.slots != NULL:
         index_move(index, INDEX_STEP)
-    elif index.main.used * INDEX_SPARSE < index.main.mask and index.main.mask >= 1024:
+    elif index.main.mask >= INDEX_KEPT and index.main.used * INDEX_SPARSE < index.main.mask:
         index_resize(index, -2)
 
 

@@ -51,11 +51,12 @@ cdef class Op:
     __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(self, key, msg=None):
+        if self.completion.state != RETIRED:
+            raise RuntimeError("an Op cannot be initialised again")
         key_check(key)
         self._key = key
         self._msg = msg
-        if self.completion.state == RETIRED:
-            completion_init(&self.completion)
+        completion_init(&self.completion)
 
     @property
     def key(self):

@@ -167,10 +167,9 @@ cdef class ThreadWaiter(Waiter):
         cdef long long microseconds = <long long>ceil(min(seconds, self.longest) * 1e6)
         with nogil:
             status = PyThread_acquire_lock_timed(self.lock, microseconds, 1)
-        if status == PY_LOCK_ACQUIRED:
-            return True
+        # Also when woken: a handler that raises now still finds what was promised untaken.
         PyErr_CheckSignals()
-        return False
+        return status == PY_LOCK_ACQUIRED
 
 
 cdef inline double now_seconds() except -1:

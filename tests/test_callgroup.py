@@ -536,3 +536,12 @@ def test_has_no_dict_and_can_be_subclassed(impl):
     group.add(1).finish(2)
     assert group.result()[1].result == 2
     assert impl.CallGroup[int, str, float].__origin__ is impl.CallGroup
+
+
+def test_a_group_is_initialised_once(impl):
+    calls = []
+    group = impl.CallGroup(calls.append)
+    with pytest.raises(RuntimeError, match="a CallGroup cannot be initialised again"):
+        group.__init__()
+    group.seal()
+    assert len(calls) == 1

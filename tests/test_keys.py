@@ -149,7 +149,9 @@ def test_merging_equal_keys_leaks_no_reference(impl, make_queue, make):
                 queue.enqueue(second, op)
                 assert second in queue
                 queue.flush(second)
-            assert (sys.getrefcount(first), sys.getrefcount(second)) == before
+            after = sys.getrefcount(first), sys.getrefcount(second)
+            # Others refer to small ints too: a leak is one reference for each merge.
+            assert all(now - then < 25 for now, then in zip(after, before, strict=True))
             assert len(queue.dequeue(0)) == 51
 
 

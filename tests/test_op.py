@@ -420,3 +420,26 @@ def test_subscription(impl):
     alias = impl.Op[int, str, float]
     assert alias.__origin__ is impl.Op
     assert alias(1).key == 1
+
+
+def test_an_operation_is_initialised_once(impl):
+    op = impl.Op(1, "message")
+    with pytest.raises(RuntimeError, match="an Op cannot be initialised again"):
+        op.__init__(2)
+    op.finish()
+    with pytest.raises(RuntimeError, match="an Op cannot be initialised again"):
+        op.__init__(2)
+    assert (op.key, op.msg) == (1, "message")
+
+
+def test_all_waiters_see_tracebacks_of_the_same_depth(impl):
+    error = ValueError("x")
+    ops = [impl.Op(number) for number in range(3)]
+    for op in ops:
+        op.finish(error=error)
+    depths = []
+    for op in (*ops, *ops):
+        with pytest.raises(ValueError, match="x") as caught:
+            op.result()
+        depths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert len(set(depths)) == 1

@@ -743,3 +743,12 @@ def _raise(error):
         raise error
 
     return function
+
+
+def test_a_queue_is_initialised_once(make_queue):
+    queue = make_queue(2, 2)
+    put(queue, "a")
+    with pytest.raises(RuntimeError, match="a queue cannot be initialised again"):
+        type(queue).__init__(queue, 1, 1, *([0] if type(queue).__name__ == "OpWindow" else []))
+    assert queue.depth == 2
+    assert len(queue.dequeue(0)) == 1

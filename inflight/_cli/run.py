@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import os
+import shlex
 import sys
 import threading
 import time
@@ -196,7 +197,7 @@ class Runner:
         if status != 0:
             if self._commands.ending:
                 raise OpCancelledError
-            raise CalledProcessError(status, command)
+            raise CalledProcessError(status, shlex.join(command))
 
     def _write(self, out: bytes, err: bytes) -> None:
         if not out and not err:

@@ -88,6 +88,8 @@ class CallGroup(Outcome, Generic[K, M, R]):
     @overload
     def __init__(self, on_complete: Callable[[Results[K, M, R]], object] | None = None) -> None: ...
     def __init__(self, on_complete: Callable[[Results[K, M, R]], object] | None = None) -> None:
+        if hasattr(self, "_cell"):
+            raise RuntimeError("a CallGroup cannot be initialised again")
         if on_complete is not None:
             _arguments.function(on_complete, "on_complete")
         self._on_complete = on_complete

@@ -48,6 +48,8 @@ class KeyedQueue(Lines, Generic[K]):
     _refused_width: int
 
     def __init__(self, depth: int | None, width: int | None, window: float, exclusive: bool) -> None:
+        if hasattr(self, "_clock"):
+            raise RuntimeError("a queue cannot be initialised again")
         super().__init__(depth, width, window, exclusive)
         # Looked up now: tests put their own there.
         self._clock = _clock.monotonic

@@ -68,6 +68,8 @@ class Op(Outcome, Generic[K, M, R]):
     @overload
     def __init__(self: Op[K, M, Any], key: K, msg: M) -> None: ...
     def __init__(self, key: Any, msg: Any = None) -> None:
+        if hasattr(self, "_cell"):
+            raise RuntimeError("an Op cannot be initialised again")
         hash(key)
         self._key = key
         self._msg = msg
