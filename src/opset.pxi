@@ -7,14 +7,14 @@
 cdef class Lease:
     # Ownership of a key. A class of its own, so that only rows of exclusive queues pay for a
     # finalizer.
-    cdef OpQueue queue
+    cdef OpQueue queue       # written once, with the row; None if no row was taken
     cdef Row* row            # guarded by the queue's lock; NULL once released
 
     cdef int release(self) except -1:
         cdef WakeChain wake = WakeChain(NULL, NULL)
         cdef Row* row
         cdef double now
-        if self.row == NULL:
+        if self.queue is None:
             return 0
         now = self.queue.now()
         inflight_lock(&self.queue.engine.lock)

@@ -18,6 +18,9 @@ from inflight import OpAbandonedError, QueueClosedError, QueueSaturatedError
 @pytest.fixture
 def dropped():
     """The texts of the warnings about dropped operations."""
+    # What earlier tests left to the collector is not to be heard here.
+    for _ in range(3):
+        gc.collect()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield lambda: [str(each.message) for each in caught if each.category is ResourceWarning]
