@@ -51,9 +51,12 @@ cdef class OpQueue:
     def __init__(self, depth, width):
         queue_init(self, depth, width, 0, False)
 
-    # The clock of the windows; nothing asks for it where there are none.
+    # The clock of the windows; nothing asks for it where there are none, and the collector has
+    # taken it from a queue whose last row outlives it.
     cdef inline double now(self) except? -1:
-        return <double>self.clock() if self.engine.window > 0 else 0.0
+        if self.engine.window > 0 and self.clock is not None:
+            return <double>self.clock()
+        return 0.0
 
     @property
     def depth(self):

@@ -16,9 +16,14 @@ cdef class Lease:
         cdef double now
         if self.queue is None:
             return 0
-        now = self.queue.now()
         inflight_lock(&self.queue.engine.lock)
         row = self.row
+        inflight_unlock(&self.queue.engine.lock)
+        if row == NULL:
+            return 0
+        now = self.queue.now()
+        inflight_lock(&self.queue.engine.lock)
+        row = self.row      # again: another thread may have been faster
         self.row = NULL
         if row != NULL:
             engine_release(&self.queue.engine, row, now, &wake)

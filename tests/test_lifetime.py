@@ -805,3 +805,27 @@ def test_an_abandoned_operation_whose_key_cannot_be_shown_fails_its_group(impl, 
         assert set(dropped()) == {"an operation was dropped unfinished"}
         # What must not be swallowed is at least told.
         assert set(unraisable) == {raised}
+
+
+def test_a_released_row_of_a_windowed_queue_makes_no_noise_at_exit(impl):
+    run_script(
+        impl,
+        """
+        import threading
+
+        queue = OpWindow(10, 10, 60, exclusive=True)
+        ops = [queue.submit(key) for key in "ab"]
+        queue.flush()
+        released = queue.dequeue()
+        released.finish_all()
+        released.release()
+        owned = queue.dequeue()
+        owned.finish_all()
+        # Cycles, which only the collector of the exiting interpreter takes apart; and a daemon
+        # thread that still has a row then.
+        released_cycle, owned_cycle = [released, queue], [owned, queue]
+        released_cycle.append(released_cycle)
+        owned_cycle.append(owned_cycle)
+        threading.Thread(target=lambda row=released: threading.Event().wait(), daemon=True).start()
+        """,
+    )
