@@ -17,6 +17,8 @@ One extension module, put together from one file per idea, kernel first, shell a
     shell    the Python-facing classes: convert, lock, call the kernel, unlock, act on the answer
              op.pxi, callgroup.pxi, opset.pxi, opqueue.pxi, dedupequeue.pxi, opwindow.pxi
              calls.pxi       what a queue's calls that may wait have in common
+             tasks.pxi       waiting as a task of an event loop
+             awaits.pxi      the calls that are awaited
              collect.pxi     shows the references held in C structures to the garbage collector
 
 Methods are plain method descriptors (`binding=False`), which the interpreter calls faster than
@@ -122,6 +124,8 @@ include "callgroup.pxi"
 include "opset.pxi"
 include "opqueue.pxi"
 include "calls.pxi"
+include "tasks.pxi"
+include "awaits.pxi"
 include "dedupequeue.pxi"
 include "opwindow.pxi"
 include "collect.pxi"

@@ -168,6 +168,12 @@ cdef class CallGroup:
                 group_step(self, WORD_HOLD, 0)
                 return
 
+    async def __aenter__(self):
+        return self.__enter__()
+
+    async def __aexit__(self, exc_type, exc, traceback):
+        self.__exit__(exc_type, exc, traceback)
+
     @property
     def outstanding(self):
         """How many operations are not finished yet. An operation's callbacks still see it counted."""
@@ -212,14 +218,30 @@ cdef class CallGroup:
         """
         cdef double limit = seconds_of(timeout)
         if inflight_load(&self.completion.state) == PENDING:
-            if inflight_load(&self.reducing_thread) == <uint64_t>PyThread_get_thread_ident():
-                raise RuntimeError("a group's reducer cannot wait for its own group")
+            group_refuse_reducer(self)
             if not completion_wait(&self.completion, limit):
                 raise TimeoutError(f"the group is not complete after {timeout} seconds")
-        if self.completion.state == REDUCED:
-            return self.outcome
-        error, traceback = <tuple>self.outcome
-        raise to_raise(error, traceback)
+        return group_outcome(self)
+
+    def __await__(self):
+        """Wait in a coroutine until the reducer has returned; returns and raises what ``result`` does.
+
+        Suspends the task only, and not at all if it has returned already. From any event loop; any
+        number of tasks and threads may wait. Cancelling one that waits leaves the group alone.
+
+        :raises RuntimeError: if the reducer waits for its own group.
+
+        >>> import asyncio
+        >>> from inflight import CallGroup
+        >>> async def main():
+        ...     async with CallGroup() as group:
+        ...         op = group.add("a")
+        ...     asyncio.get_running_loop().call_soon(op.finish, 1)
+        ...     return await group
+        >>> asyncio.run(main())["a"].result
+        1
+        """
+        return wait_new(AWAIT_GROUP, self, None)
 
     def add_done_callback(self, fn):
         """Have ``fn(group)`` called once the reducer has returned, in the thread that ran it.
@@ -252,6 +274,21 @@ cdef class CallGroup:
 
     def __dealloc__(self):
         group_clear(self)
+
+
+cdef int group_refuse_reducer(CallGroup self) except -1:
+    if inflight_load(&self.reducing_thread) == <uint64_t>PyThread_get_thread_ident():
+        if inflight_load(&self.completion.state) == PENDING:
+            raise RuntimeError("a group's reducer cannot wait for its own group")
+    return 0
+
+
+cdef object group_outcome(CallGroup self):
+    # What a complete group returns or raises to who waited for it.
+    if self.completion.state == REDUCED:
+        return self.outcome
+    error, traceback = <tuple>self.outcome
+    raise to_raise(error, traceback)
 
 
 cdef int group_enroll(CallGroup self, uint64_t count, Op op) except -1:

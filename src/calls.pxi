@@ -39,6 +39,12 @@ cdef Py_ssize_t queue_bound(object bound) except -1:
     return PY_SSIZE_T_MAX if bound is None or bound > PY_SSIZE_T_MAX else <Py_ssize_t>bound
 
 
+cdef inline int queue_check_op(object op) except -1:
+    if not isinstance(op, Op):
+        raise TypeError(f"op must be an Op, not {kind_of(op)}")
+    return 0
+
+
 cdef inline int queue_enqueue(OpQueue self, object key, Op op, double limit) except -1:
     # Waits for at most `limit` seconds. Without a wait, nothing but the kernel is called.
     cdef WakeChain wake = WakeChain(NULL, NULL)
@@ -134,6 +140,10 @@ cdef inline int queue_dequeue(OpQueue self, OpSet opset, double limit, object ti
         return 0
     if answer == CLOSED:
         raise QueueClosedError("the queue is closed and drained")
+    return queue_raise_empty(limit, timeout)
+
+
+cdef int queue_raise_empty(double limit, object timeout) except -1:
     if limit > 0:
         raise QueueEmptyError(f"no row became ready within {timeout} seconds")
     raise QueueEmptyError("no row is ready")
@@ -171,6 +181,18 @@ cdef Answer queue_wait_to_dequeue(OpQueue self, double limit, Row** row) except 
         inflight_unlock(&engine.lock)
         wake_all(&wake)
         raise
+
+
+cdef list queue_take_more(OpQueue self, OpSet first, Py_ssize_t limit):
+    # A row that was taken, with up to `limit - 1` more that are ready.
+    cdef list rows = [first]
+    if limit > 1:
+        try:
+            rows = queue_take(self, rows, limit - 1, False)
+        except MemoryError:
+            # Nothing more was taken, and what was taken already is not lost for want of more.
+            pass
+    return rows
 
 
 cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):

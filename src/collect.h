@@ -16,6 +16,17 @@ static destructor inflight_dealloc_of(PyTypeObject *type) { return type->tp_deal
 
 static void inflight_dispose_by(PyTypeObject *type, destructor dealloc) { type->tp_dealloc = dealloc; }
 
+/* Calls `bury` for an object that is being deallocated, as if it had a reference, and without the
+   exception that is current. */
+static void inflight_bury(PyObject *self, destructor bury) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    Py_SET_REFCNT(self, Py_REFCNT(self) + 1);
+    bury(self);
+    Py_SET_REFCNT(self, Py_REFCNT(self) - 1);
+    PyErr_Restore(type, value, traceback);
+}
+
 /* Disposes of an object of a type that `dealloc` belongs to, later if too many are under way. */
 static void inflight_dispose_deep(PyObject *self, destructor dealloc, destructor dispose) {
     Py_TRASHCAN_BEGIN(self, dealloc)

@@ -27,6 +27,7 @@ cdef extern from "collect.h":
     inquiry inflight_clear_of(PyTypeObject* type)
     destructor inflight_dealloc_of(PyTypeObject* type)
     void inflight_dispose_by(PyTypeObject* type, destructor dealloc)
+    void inflight_bury(PyObject* self, destructor bury)
     void inflight_dispose_deep(PyObject* self, destructor dealloc, destructor dispose)
 
 cdef extern from "Python.h":
@@ -41,6 +42,9 @@ cdef inquiry op_clear_attributes, group_clear_attributes
 cdef destructor op_dealloc_attributes, opset_dealloc_attributes
 cdef size_t queue_engine, opset_row_pointer, opset_leased, op_completion, group_completion, group_finished
 cdef size_t op_below
+cdef inquiry waiter_clear_attributes
+cdef destructor wait_dealloc_attributes
+cdef size_t wait_phase
 
 
 cdef int row_visit(Row* row, visitproc visit, void* arg) noexcept:
@@ -56,6 +60,19 @@ cdef int row_visit(Row* row, visitproc visit, void* arg) noexcept:
     return stop
 
 
+cdef int waiters_visit(WaitNode* head, visitproc visit, void* arg) noexcept:
+    # What keeps tasks alive that wait.
+    cdef WaitNode* node = head
+    cdef int stop
+    while node != NULL:
+        if node.kept:
+            stop = visit(node.owner, arg)
+            if stop:
+                return stop
+        node = node.next if node.next != head else NULL
+    return 0
+
+
 cdef int table_visit(Table* table, visitproc visit, void* arg) noexcept:
     cdef size_t i
     cdef int stop
@@ -67,6 +84,8 @@ cdef int table_visit(Table* table, visitproc visit, void* arg) noexcept:
         if row != NULL and row != &TOMBSTONE and row.state == TAKEN:
             row = row.peer      # the owner itself is its OpSet's
         stop = row_visit(row, visit, arg)
+        if not stop and row != NULL and row != &TOMBSTONE and row.state == PROMISED_ROW and row.waiter.kept:
+            stop = visit(row.waiter.owner, arg)
         if stop:
             return stop
     return 0
@@ -79,6 +98,12 @@ cdef int queue_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
         stop = table_visit(&engine.index.main, visit, arg)
     if not stop:
         stop = table_visit(&engine.index.old, visit, arg)
+    if not stop:
+        stop = waiters_visit(engine.consumers, visit, arg)
+    if not stop:
+        stop = waiters_visit(engine.producers, visit, arg)
+    if not stop:
+        stop = waiters_visit(engine.joiners, visit, arg)
     return stop
 
 
@@ -96,7 +121,7 @@ cdef int completion_visit(Completion* completion, visitproc visit, void* arg) no
         if stop:
             return stop
         callback = callback.next if callback.next != completion.callbacks else NULL
-    return 0
+    return waiters_visit(completion.waiters, visit, arg)
 
 
 cdef int op_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
@@ -131,6 +156,12 @@ cdef int op_break(PyObject* self) noexcept:
 cdef int group_break(PyObject* self) noexcept:
     group_clear(<CallGroup>self)
     return group_clear_attributes(self)
+
+
+cdef int waiter_break(PyObject* self) noexcept:
+    # Not without having left: what it is in the line of would keep pointing at it.
+    (<TaskWaiter>self).leave()
+    return waiter_clear_attributes(self)
 
 
 # How many deallocations are under way, one within the other; of all threads, which the GIL keeps
@@ -168,6 +199,18 @@ cdef void op_dispose(PyObject* self) noexcept:
     op_dealloc_attributes(self)
 
 
+cdef void wait_dealloc(PyObject* self) noexcept:
+    # Mostly it has ended. One that has not is kept whole until it has left.
+    if (<Phase*>(<char*>self + wait_phase))[0] != ENDED and not Py_IsFinalizing():
+        PyObject_GC_UnTrack(self)
+        inflight_bury(self, wait_bury)
+    wait_dealloc_attributes(self)
+
+
+cdef void wait_bury(PyObject* self) noexcept:
+    wait_drop(<Wait>self)
+
+
 cdef void opset_dealloc(PyObject* self) noexcept:
     deallocate(self, opset_dealloc, opset_dispose)
 
@@ -184,16 +227,17 @@ cdef void opset_dispose(PyObject* self) noexcept:
 
 
 def _install():
-    global op_dealloc_attributes, opset_dealloc_attributes
+    global op_dealloc_attributes, opset_dealloc_attributes, wait_dealloc_attributes, wait_phase
     global queue_traverse_attributes, opset_traverse_attributes
     global op_traverse_attributes, group_traverse_attributes
     global queue_clear_attributes, opset_clear_attributes
-    global op_clear_attributes, group_clear_attributes
+    global op_clear_attributes, group_clear_attributes, waiter_clear_attributes
     global queue_engine, opset_row_pointer, opset_leased, op_completion, group_completion, group_finished, op_below
     cdef OpQueue queue = <OpQueue>OpQueue.__new__(OpQueue)
     cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
     cdef Op op = <Op>Op.__new__(Op)
     cdef CallGroup group = <CallGroup>CallGroup.__new__(CallGroup)
+    cdef Wait wait = <Wait>Wait.__new__(Wait)
     queue_engine = <size_t>(<char*>&queue.engine - <char*><PyObject*>queue)
     opset_row_pointer = <size_t>(<char*>&opset.row - <char*><PyObject*>opset)
     opset_leased = <size_t>(<char*>&opset.leased - <char*><PyObject*>opset)
@@ -220,6 +264,16 @@ def _install():
     group_traverse_attributes = inflight_traverse_of(<PyTypeObject*>CallGroup)
     group_clear_attributes = inflight_clear_of(<PyTypeObject*>CallGroup)
     inflight_collect(<PyTypeObject*>CallGroup, group_traverse, group_break)
+
+    wait_phase = <size_t>(<char*>&wait.phase - <char*><PyObject*>wait)
+    wait.phase = ENDED
+    inflight_await_by(<PyTypeObject*>Wait, wait_iternext, wait_send)
+    wait_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>Wait)
+    inflight_dispose_by(<PyTypeObject*>Wait, wait_dealloc)
+    waiter_clear_attributes = inflight_clear_of(<PyTypeObject*>TaskWaiter)
+    inflight_collect(
+        <PyTypeObject*>TaskWaiter, inflight_traverse_of(<PyTypeObject*>TaskWaiter), waiter_break
+    )
 
     # The names that users know them by: in reprs, in documentation, in error messages.
     inflight_rename(<PyTypeObject*>Op, b"inflight.Op")

@@ -457,11 +457,14 @@ cdef void engine_close(Engine* self, double now, WakeChain* wake) noexcept nogil
 cdef Answer engine_join(Engine* self, WaitNode* node, bint give_up) noexcept nogil:
     if self.generation != inflight_generation:
         engine_after_fork(self)
-    if node.state == PROMISED or (self.waiting == 0 and self.owned == 0):
-        list_remove(node)
+    # Without a node it only looks.
+    if (node != NULL and node.state == PROMISED) or (self.waiting == 0 and self.owned == 0):
+        if node != NULL:
+            list_remove(node)
         return DONE
-    if give_up:
-        list_remove(node)
+    if node == NULL or give_up:
+        if node != NULL:
+            list_remove(node)
         return EMPTY
     if node.list == NULL:
         list_append(&self.joiners, node)

@@ -159,10 +159,7 @@ cdef class Op:
         7
         """
         op_wait(self, timeout)
-        if self.completion.state == SUCCEEDED:
-            return self.outcome
-        error, traceback = <tuple>self.outcome
-        raise to_raise(error, traceback)
+        return op_outcome(self)
 
     def exception(self, timeout=None):
         """The error, or ``None`` if it succeeded; waits as ``result`` does. A cancellation is
@@ -201,6 +198,23 @@ cdef class Op:
         passed_on = call_callback(fn, self, None)
         if passed_on is not None:
             raise passed_on
+
+    def __await__(self):
+        """Wait in a coroutine until it is finished; returns and raises what ``result`` does.
+
+        Suspends the task only, and not at all if it is finished. From any event loop; any number
+        of tasks and threads may wait. Cancelling one that waits leaves the operation alone.
+
+        >>> import asyncio
+        >>> from inflight import Op
+        >>> async def main():
+        ...     op = Op("a")
+        ...     asyncio.get_running_loop().call_soon(op.finish, 7)
+        ...     return await op
+        >>> asyncio.run(main())
+        7
+        """
+        return wait_new(AWAIT_OP, self, None)
 
     def _outcome(self):
         # What Response shows of a finished operation: result and error.
@@ -272,6 +286,14 @@ cdef str shown(object key):
 
 cdef inline bint op_failed(Op self) noexcept:
     return inflight_load(&self.completion.state) == FAILED
+
+
+cdef object op_outcome(Op self):
+    # What a finished operation returns or raises to who waited for it.
+    if self.completion.state == SUCCEEDED:
+        return self.outcome
+    error, traceback = <tuple>self.outcome
+    raise to_raise(error, traceback)
 
 
 cdef inline int op_wait(Op self, object timeout) except -1:

@@ -93,8 +93,7 @@ cdef class OpQueue:
         >>> for op in ops:
         ...     op.finish()
         """
-        if not isinstance(op, Op):
-            raise TypeError(f"op must be an Op, not {kind_of(op)}")
+        queue_check_op(op)
         queue_enqueue(self, key, <Op>op, 0.0 if timeout is ZERO else seconds_of(timeout))
 
     def enqueue_many(self, ops):
@@ -192,15 +191,8 @@ cdef class OpQueue:
         cdef Py_ssize_t most = queue_bound(check_limit(limit))
         cdef double seconds = seconds_of(timeout)
         cdef OpSet opset = opset_new(self)
-        cdef list rows = [opset]
         queue_dequeue(self, opset, seconds, timeout)
-        if most > 1:
-            try:
-                rows = queue_take(self, rows, most - 1, False)
-            except MemoryError:
-                # Nothing more was taken, and what was taken already is not lost for want of more.
-                pass
-        return rows
+        return queue_take_more(self, opset, most)
 
     def drain(self):
         """Take everything that waits, now, whether its window is over or not. O(n), does not wait.
@@ -346,6 +338,178 @@ cdef class OpQueue:
         """
         return queue_join(self, seconds_of(timeout))
 
+    # The same for coroutines: see awaits.pxi.
+
+    def aenqueue(self, key, op, *, timeout=None):
+        """Add ``op`` as ``enqueue`` does; suspends the task while there is no room for a new key. O(1).
+
+        Waits for depth for at most ``timeout`` seconds, by default for ever; 0 or less does not
+        wait. What can be added at once is added without suspending. Producers are served first
+        come, first served, threads and tasks alike; one that is cancelled has added nothing.
+
+        :raises QueueClosedError: once the queue is closed, also while waiting.
+        :raises QueueSaturatedDepthError: for a new key, if ``depth`` keys wait and go on waiting.
+        :raises QueueSaturatedWidthError: if the row of the key holds ``width`` operations.
+        :raises TypeError: if ``op`` is not an Op, or ``key`` cannot be hashed.
+        :raises ValueError: if ``timeout`` is NaN.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import Op, OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(depth=1, width=10)
+        ...     ops = [Op("a"), Op("b")]
+        ...     await queue.aenqueue("a", ops[0])
+        ...     asyncio.get_running_loop().call_soon(lambda: queue.dequeue().finish_all())
+        ...     await queue.aenqueue("b", ops[1])  # waits until there is room
+        ...     return queue.dequeue().finish_all()
+        >>> asyncio.run(main())
+        1
+        """
+        cdef Wait wait = wait_new(ENQUEUE, self, timeout)
+        wait.key = key
+        wait.op = op
+        return wait
+
+    def asubmit(self, key, msg=None, *, timeout=None):
+        """Make a stand-alone operation, enqueue it, and return it: waits and raises as ``aenqueue``.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(10, 10)
+        ...     op = await queue.asubmit("a", "message")
+        ...     queue.dequeue().finish_all("answer")
+        ...     return await op
+        >>> asyncio.run(main())
+        'answer'
+        """
+        cdef Wait wait = wait_new(SUBMIT, self, timeout)
+        wait.key = key
+        wait.argument = msg
+        return wait
+
+    def adequeue(self, timeout=None):
+        """Take the oldest row that is ready; suspends the task until there is one. O(1).
+
+        Waits for at most ``timeout`` seconds: ``None`` for ever, 0 or less not at all. A row that
+        is ready is returned without suspending. Consumers are served first come, first served,
+        threads and tasks of any loops alike. One that is cancelled never takes a row: one that was
+        meant for it goes to the next in line.
+
+        :raises QueueEmptyError: if no row became ready by then.
+        :raises QueueClosedError: if the queue is closed and nothing waits (or is owned) any more.
+        :raises ValueError: if ``timeout`` is NaN.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(10, 10)
+        ...     asyncio.get_running_loop().call_soon(queue.submit, "a")
+        ...     async with await queue.adequeue(timeout=10) as row:
+        ...         return row.finish_all()
+        >>> asyncio.run(main())
+        1
+        """
+        return wait_new(DEQUEUE, self, timeout)
+
+    def adequeue_many(self, limit, timeout=None):
+        """Take up to ``limit`` rows that are ready, oldest first; suspends the task until there is one,
+        as ``adequeue`` does, and not for more. O(rows taken).
+
+        :raises QueueEmptyError: if no row became ready within ``timeout`` seconds.
+        :raises QueueClosedError: if the queue is closed and nothing waits (or is owned) any more.
+        :raises TypeError: if ``limit`` is not an int.
+        :raises ValueError: if ``limit`` is less than 1, or ``timeout`` is NaN.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(10, 10)
+        ...     ops = [queue.submit(key) for key in "abc"]
+        ...     return [(row.key, row.finish_all()) for row in await queue.adequeue_many(10)]
+        >>> asyncio.run(main())
+        [('a', 1), ('b', 1), ('c', 1)]
+        """
+        cdef Wait wait = wait_new(DEQUEUE_MANY, self, timeout)
+        wait.argument = limit
+        return wait
+
+    async def aprocess(self, fn, timeout=None):
+        """Take one row and await ``fn(row)`` inside ``with row:``; waits for it as ``adequeue`` does.
+
+        What ``fn`` raises becomes the error of the operations it left unfinished, and is raised;
+        if it is cancelled, they fail with ``OpCancelledError``. Either way the row is released.
+
+        :return: ``False`` if the queue is closed and nothing waits (or is owned) any more.
+        :raises QueueEmptyError: if no row became ready within ``timeout`` seconds.
+        :raises TypeError: if ``fn`` is not callable.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import DedupeQueue
+        >>> async def work(row):
+        ...     await asyncio.sleep(0)
+        ...     row.finish_all(row[0].msg + 1)
+        >>> async def main():
+        ...     queue = DedupeQueue(10, 10)
+        ...     op = queue.submit("a", 20)
+        ...     queue.close()
+        ...     while await queue.aprocess(work):
+        ...         pass
+        ...     return await op
+        >>> asyncio.run(main())
+        21
+        """
+        check_function(fn, "fn")
+        try:
+            row = await self.adequeue(timeout)
+        except QueueClosedError:
+            return False
+        with row:
+            await fn(row)
+        return True
+
+    def __aiter__(self):
+        """Rows for ``async for``, each taken as by ``adequeue``, until the queue is closed and drained.
+
+        After every 128 rows that were ready one after the other it lets the loop run others once.
+        Iterating does not release: ``async for row in queue:`` / ``async with row:`` is the idiom.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(10, 10)
+        ...     ops = [queue.submit(key) for key in "ab"]
+        ...     queue.close()
+        ...     async for row in queue:
+        ...         async with row:
+        ...             print(row.key, row.finish_all())
+        >>> asyncio.run(main())
+        a 1
+        b 1
+        """
+        return AsyncRowIterator(self)
+
+    def ajoin(self, timeout=None):
+        """Suspend the task until nothing waits and nothing is owned, for at most ``timeout`` seconds.
+
+        ``None`` waits for ever, 0 or less does not wait. Rows that were handed out may still be in
+        work: to wait for that, await the operations or their group.
+
+        :return: ``False`` if it did not come to that in time.
+        :raises ValueError: if ``timeout`` is NaN.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> asyncio.run(OpQueue(10, 10).ajoin())
+        True
+        """
+        return wait_new(JOIN, self, timeout)
+
     def stats(self):
         """One consistent snapshot of the queue. O(keys that wait), does not wait.
 
@@ -414,6 +578,12 @@ cdef class OpQueue:
         return self
 
     def __exit__(self, exc_type, exc, traceback):
+        self.close()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, exc_type, exc, traceback):
         self.close()
 
     def __repr__(self):

@@ -171,6 +171,12 @@ cdef class OpSet:
         finally:
             self.release()
 
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, exc_type, exc, traceback):
+        self.__exit__(exc_type, exc, traceback)
+
     def __len__(self):
         return <Py_ssize_t>opset_row(self).count
 

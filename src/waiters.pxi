@@ -6,9 +6,13 @@
 # reference to the waiter, which may meanwhile have given up.
 #
 # A wait list is a ring, oldest first, so that a list costs its owner one pointer. A node is in at
-# most one list, and whoever waits takes it out before its call ends. `signalled` is set from when
+# most one list, and whoever waits takes it out before its call ends. A thread's call does so by
+# itself; a task may be forgotten by everybody but what it waits for, so its node `keeps` a
+# reference, from when it is first in a list until it leaves for good. `signalled` is set from when
 # a node is chained until its waiter has consumed the wake-up: in between it is not chained again,
 # so that no wake-up is counted twice and none is lost.
+#
+# Tasks are in tasks.pxi.
 #
 # After a fork, nodes of threads that do not exist in the child stay in lists. Their memory stays
 # valid, since nothing unwinds those threads, and waking one wakes nobody. For the waiters of an
@@ -30,6 +34,8 @@ cdef struct WaitNode:
     WaitNode** list          # the list the node is in, or NULL
     WaitState state
     bint signalled
+    bint keeps               # written once: whether lists and promises hold a reference to the owner
+    bint kept                # whether they do
     Row* row                 # a consumer's promised row
     uint64_t generation      # a producer's: in which its slot was promised
     double armed             # a consumer: until when it parks at most, on the queue's clock
@@ -55,6 +61,9 @@ cdef inline void list_append(WaitNode** list, WaitNode* node) noexcept nogil:
         head.prev.next = node
         head.prev = node
     node.list = list
+    if node.keeps and not node.kept:
+        node.kept = True
+        retain(node.owner)
 
 
 cdef inline void list_remove(WaitNode* node) noexcept nogil:

@@ -16,7 +16,7 @@ the one that may be the last needs it).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
@@ -195,6 +195,14 @@ class CallGroup(Outcome, Generic[K, M, R]):
                 self._sealed = True
         self._complete_and_raise()
 
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
     def done(self) -> bool:
         """Whether it is complete and its reducer has returned.
 
@@ -226,8 +234,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
         >>> group.result()["a"].result
         1
         """
-        if self._reducing == threading.get_ident() and OUTCOME not in self._cell:
-            raise RuntimeError("a group's reducer cannot wait for its own group")
+        self._refuse_reducer()
         ended = self._wait(timeout)
         if ended is None:
             raise TimeoutError(f"the group is not complete after {timeout} seconds")
@@ -238,6 +245,34 @@ class CallGroup(Outcome, Generic[K, M, R]):
             raise to_raise(error, ended[2])
         finally:
             # The traceback refers to this frame: without this it would be a reference cycle.
+            del self, ended, error
+
+    def __await__(self) -> Generator[Any, None, Results[K, M, R]]:
+        """Wait in a coroutine until the reducer has returned; returns and raises what ``result`` does.
+
+        Suspends the task only, and not at all if it has returned already. From any event loop; any
+        number of tasks and threads may wait. Cancelling one that waits leaves the group alone.
+
+        :raises RuntimeError: if the reducer waits for its own group.
+
+        >>> import asyncio
+        >>> from inflight import CallGroup
+        >>> async def main():
+        ...     async with CallGroup() as group:
+        ...         op = group.add("a")
+        ...     asyncio.get_running_loop().call_soon(op.finish, 1)
+        ...     return await group
+        >>> asyncio.run(main())["a"].result
+        1
+        """
+        self._refuse_reducer()
+        ended = yield from self._awaited()
+        error = ended[1]
+        if error is None:
+            return cast("Results[K, M, R]", ended[0])
+        try:
+            raise to_raise(error, ended[2])
+        finally:
             del self, ended, error
 
     def add_done_callback(self, fn: Callable[[CallGroup[K, M, R]], object]) -> None:
@@ -269,6 +304,10 @@ class CallGroup(Outcome, Generic[K, M, R]):
                     # Commit.
                     self._lock, self._generation = threading.RLock(), _fork.generation
         return self._lock
+
+    def _refuse_reducer(self) -> None:
+        if self._reducing == threading.get_ident() and OUTCOME not in self._cell:
+            raise RuntimeError("a group's reducer cannot wait for its own group")
 
     def _refuse_if_closed(self) -> None:
         if self._complete:

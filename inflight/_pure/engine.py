@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Hashable
 from time import monotonic
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from .. import _arguments, _clock, _fork
 from .._types import ALL, QueueStats
@@ -25,6 +25,7 @@ from ..errors import QueueClosedError, QueueEmptyError, QueueSaturatedDepthError
 from .lines import Lines
 from .opset import OpSet
 from .rows import OPEN, OWNED, AnyOp, Comparison, Row, first
+from .tasks import TaskWaiter
 from .waiters import ThreadWaiter, Waiter, insist, wake_all
 
 K = TypeVar("K", bound=Hashable)
@@ -72,14 +73,8 @@ class KeyedQueue(Lines, Generic[K]):
                     return
                 if status == _UNKNOWN:
                     comparison.compare()
-                elif status == _CLOSED:
-                    raise QueueClosedError("the queue is closed")
-                elif status == _WIDTH:
-                    assert self._width is not None
-                    raise QueueSaturatedWidthError(key, self._width)
-                elif last:
-                    assert self._depth is not None
-                    raise QueueSaturatedDepthError(key, self._depth)
+                elif status != _DEPTH or last:
+                    self._refuse(status, key)
                 elif waiter is None:
                     # Once more with the waiter, which gets in line in the same step.
                     until = None if seconds is None else monotonic() + seconds
@@ -91,6 +86,42 @@ class KeyedQueue(Lines, Generic[K]):
         finally:
             if waiter is not None:
                 insist(self._leave, waiter)
+
+    async def _aput(self, key: Hashable, op: AnyOp, seconds: float | None) -> None:
+        """``_put`` for a task."""
+        hash_ = hash(key)
+        comparison = Comparison(key)
+        waiter: TaskWaiter | None = None
+        until: float | None = None
+        last = seconds is not None and seconds <= 0
+        try:
+            while True:
+                status = self._try_put(key, hash_, op, comparison, waiter, last)
+                if status <= _INSERTED:
+                    return
+                if status == _UNKNOWN:
+                    comparison.compare()
+                elif status != _DEPTH or last:
+                    self._refuse(status, key)
+                elif waiter is None:
+                    until = None if seconds is None else monotonic() + seconds
+                    waiter = TaskWaiter(self._leave)
+                    waiter.hash = hash_
+                else:
+                    await waiter.park(until)
+                    last = until is not None and monotonic() >= until
+        finally:
+            if waiter is not None:
+                insist(self._leave, waiter)
+
+    def _refuse(self, status: int, key: Hashable) -> NoReturn:
+        if status == _CLOSED:
+            raise QueueClosedError("the queue is closed")
+        if status == _WIDTH:
+            assert self._width is not None
+            raise QueueSaturatedWidthError(key, self._width)
+        assert self._depth is not None
+        raise QueueSaturatedDepthError(key, self._depth)
 
     def _try_put(
         self, key: Hashable, hash_: int, op: AnyOp, comparison: Comparison, waiter: Waiter | None, last: bool
@@ -176,24 +207,53 @@ class KeyedQueue(Lines, Generic[K]):
                 if rows:
                     return rows
                 if last:
-                    if seconds is not None and seconds <= 0:
-                        raise QueueEmptyError("no row is ready")
-                    raise QueueEmptyError(f"no row became ready within {timeout} seconds")
+                    self._raise_empty(seconds, timeout)
                 if waiter is None:
                     # Once more with the waiter, which gets in line in the same step.
                     until = None if seconds is None else monotonic() + seconds
                     waiter = ThreadWaiter()
                     continue
-                alarm = until
-                if waiter.armed != math.inf:
-                    # Windows are measured with the clock of the queue, waits in real time.
-                    ends = monotonic() + (waiter.armed - self._clock())
-                    alarm = ends if until is None else min(ends, until)
-                waiter.park(alarm)
+                waiter.park(self._alarm(waiter, until))
                 last = until is not None and monotonic() >= until
         finally:
             if waiter is not None:
                 insist(self._leave, waiter)
+
+    async def _aget(self, limit: int, timeout: float | None, taken: list[tuple[Row, int]]) -> list[OpSet]:
+        """``_get`` for a task."""
+        seconds = None if timeout is None else _arguments.seconds(timeout)
+        last = seconds is not None and seconds <= 0
+        waiter: TaskWaiter | None = None
+        until: float | None = None
+        try:
+            while True:
+                rows = self._try_get(limit, waiter, last, taken)
+                if rows:
+                    return rows
+                if last:
+                    self._raise_empty(seconds, timeout)
+                if waiter is None:
+                    until = None if seconds is None else monotonic() + seconds
+                    waiter = TaskWaiter(self._leave)
+                    continue
+                await waiter.park(self._alarm(waiter, until))
+                last = until is not None and monotonic() >= until
+        finally:
+            if waiter is not None:
+                insist(self._leave, waiter)
+
+    def _alarm(self, waiter: Waiter, until: float | None) -> float | None:
+        """When a consumer that waits until ``until`` has to look at the windows."""
+        if waiter.armed == math.inf:
+            return until
+        # Windows are measured with the clock of the queue, waits in real time.
+        ends = monotonic() + (waiter.armed - self._clock())
+        return ends if until is None else min(ends, until)
+
+    def _raise_empty(self, seconds: float | None, timeout: float | None) -> NoReturn:
+        if seconds is not None and seconds <= 0:
+            raise QueueEmptyError("no row is ready")
+        raise QueueEmptyError(f"no row became ready within {timeout} seconds")
 
     def _try_get(self, limit: int, waiter: Waiter | None, last: bool, taken: list[tuple[Row, int]]) -> list[OpSet]:
         now = self._clock() if self._window else 0.0
@@ -304,25 +364,54 @@ class KeyedQueue(Lines, Generic[K]):
         seconds = _arguments.seconds(timeout)
         last = seconds is not None and seconds <= 0
         until = None if seconds is None or last else monotonic() + seconds
-        waiter: ThreadWaiter | None = None
+        if self._try_join(None):
+            return True
+        if last:
+            return False
+        waiter = ThreadWaiter()
         try:
             while True:
-                with self._guard():
-                    if waiter is not None and waiter.place and waiter not in self._joiners:
-                        return True
-                    if not self._waiting and not self._owned:
-                        return True
-                    if last:
-                        return False
-                    if waiter is None:
-                        waiter = ThreadWaiter()
-                    waiter.place = next(self._tickets)
-                    self._joiners[waiter] = None
+                if self._try_join(waiter):
+                    return True
+                if last:
+                    return False
                 waiter.park(until)
                 last = until is not None and monotonic() >= until
         finally:
+            insist(self._leave, waiter)
+
+    async def _ajoin(self, timeout: float | None) -> bool:
+        """``_join`` for a task."""
+        seconds = _arguments.seconds(timeout)
+        last = seconds is not None and seconds <= 0
+        until = None if seconds is None or last else monotonic() + seconds
+        if self._try_join(None):
+            return True
+        if last:
+            return False
+        waiter = TaskWaiter(self._leave)
+        try:
+            while True:
+                if self._try_join(waiter):
+                    return True
+                if last:
+                    return False
+                await waiter.park(until)
+                last = until is not None and monotonic() >= until
+        finally:
+            insist(self._leave, waiter)
+
+    def _try_join(self, waiter: Waiter | None) -> bool:
+        """Whether the end has come, since ``waiter`` got in line, where it is from now on."""
+        with self._guard():
+            if waiter is not None and waiter.place and waiter not in self._joiners:
+                return True
+            if not self._waiting and not self._owned:
+                return True
             if waiter is not None:
-                insist(self._leave, waiter)
+                waiter.place = next(self._tickets)
+                self._joiners[waiter] = None
+            return False
 
     # --- windows and the end ------------------------------------------------------------------
 

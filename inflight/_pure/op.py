@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from .. import _arguments
@@ -198,6 +198,30 @@ class Op(Outcome, Generic[K, M, R]):
             raise to_raise(error, ended[2])
         finally:
             # The traceback refers to this frame: without this it would be a reference cycle.
+            del self, ended, error
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait in a coroutine until it is finished; returns and raises what ``result`` does.
+
+        Suspends the task only, and not at all if it is finished. From any event loop; any number
+        of tasks and threads may wait. Cancelling one that waits leaves the operation alone.
+
+        >>> import asyncio
+        >>> from inflight import Op
+        >>> async def main():
+        ...     op = Op("a")
+        ...     asyncio.get_running_loop().call_soon(op.finish, 7)
+        ...     return await op
+        >>> asyncio.run(main())
+        7
+        """
+        ended = yield from self._awaited()
+        error = ended[1]
+        if error is None:
+            return cast("R", ended[0])
+        try:
+            raise to_raise(error, ended[2])
+        finally:
             del self, ended, error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:

@@ -9,17 +9,19 @@ that, they put it back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .. import _arguments
+from .._loops import READY_ROWS
 from .._types import ALL, QueueStats
 from ..errors import QueueClosedError, QueueSaturatedError
 from .engine import KeyedQueue
 from .op import Op
 from .opset import OpSet
 from .rows import Row
+from .tasks import let_others_run
 from .waiters import insist
 
 K = TypeVar("K")
@@ -100,8 +102,7 @@ class OpQueue(KeyedQueue[K]):
         >>> for op in ops:
         ...     op.finish()
         """
-        if not isinstance(op, Op):
-            raise TypeError(f"op must be an Op, not {_arguments.kind(op)}")
+        _check_op(op)
         self._put(key, op, 0.0 if type(timeout) is int and timeout <= 0 else _arguments.seconds(timeout))
 
     def enqueue_many(self, ops: Iterable[Op[Any, Any, Any]]) -> list[tuple[Op[Any, Any, Any], QueueSaturatedError]]:
@@ -317,6 +318,190 @@ class OpQueue(KeyedQueue[K]):
         """
         return self._join(timeout)
 
+    # The same for coroutines.
+
+    async def aenqueue(self, key: K, op: Op[Any, Any, Any], *, timeout: float | None = None) -> None:
+        """Add ``op`` as ``enqueue`` does; suspends the task while there is no room for a new key. O(1).
+
+        Waits for depth for at most ``timeout`` seconds, by default for ever; 0 or less does not
+        wait. What can be added at once is added without suspending. Producers are served first
+        come, first served, threads and tasks alike; one that is cancelled has added nothing.
+
+        :raises QueueClosedError: once the queue is closed, also while waiting.
+        :raises QueueSaturatedDepthError: for a new key, if ``depth`` keys wait and go on waiting.
+        :raises QueueSaturatedWidthError: if the row of the key holds ``width`` operations.
+        :raises TypeError: if ``op`` is not an Op, or ``key`` cannot be hashed.
+        :raises ValueError: if ``timeout`` is NaN.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import Op, OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(depth=1, width=10)
+        ...     ops = [Op("a"), Op("b")]
+        ...     await queue.aenqueue("a", ops[0])
+        ...     asyncio.get_running_loop().call_soon(lambda: queue.dequeue().finish_all())
+        ...     await queue.aenqueue("b", ops[1])  # waits until there is room
+        ...     return queue.dequeue().finish_all()
+        >>> asyncio.run(main())
+        1
+        """
+        _check_op(op)
+        await self._aput(key, op, _arguments.seconds(timeout))
+
+    async def asubmit(self, key: K, msg: M = None, *, timeout: float | None = None) -> Op[K, M, Any]:  # type: ignore[assignment]
+        """Make a stand-alone operation, enqueue it, and return it: waits and raises as ``aenqueue``.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(10, 10)
+        ...     op = await queue.asubmit("a", "message")
+        ...     queue.dequeue().finish_all("answer")
+        ...     return await op
+        >>> asyncio.run(main())
+        'answer'
+        """
+        seconds = _arguments.seconds(timeout)
+        op: Op[K, M, Any] = Op(key, msg)
+        try:
+            await self._aput(key, op, seconds)
+        except BaseException:
+            # Nobody else knows it.
+            op._retire()
+            raise
+        return op
+
+    async def adequeue(self, timeout: float | None = None) -> OpSet:
+        """Take the oldest row that is ready; suspends the task until there is one. O(1).
+
+        Waits for at most ``timeout`` seconds: ``None`` for ever, 0 or less not at all. A row that
+        is ready is returned without suspending. Consumers are served first come, first served,
+        threads and tasks of any loops alike. One that is cancelled never takes a row: one that was
+        meant for it goes to the next in line.
+
+        :raises QueueEmptyError: if no row became ready by then.
+        :raises QueueClosedError: if the queue is closed and nothing waits (or is owned) any more.
+        :raises ValueError: if ``timeout`` is NaN.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(10, 10)
+        ...     asyncio.get_running_loop().call_soon(queue.submit, "a")
+        ...     async with await queue.adequeue(timeout=10) as row:
+        ...         return row.finish_all()
+        >>> asyncio.run(main())
+        1
+        """
+        taken: list[tuple[Row, int]] = []
+        try:
+            return (await self._aget(1, timeout, taken))[0]
+        except BaseException:
+            insist(self._put_back, taken)
+            raise
+
+    async def adequeue_many(self, limit: int, timeout: float | None = None) -> list[OpSet]:
+        """Take up to ``limit`` rows that are ready, oldest first; suspends the task until there is one,
+        as ``adequeue`` does, and not for more. O(rows taken).
+
+        :raises QueueEmptyError: if no row became ready within ``timeout`` seconds.
+        :raises QueueClosedError: if the queue is closed and nothing waits (or is owned) any more.
+        :raises TypeError: if ``limit`` is not an int.
+        :raises ValueError: if ``limit`` is less than 1, or ``timeout`` is NaN.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(10, 10)
+        ...     ops = [queue.submit(key) for key in "abc"]
+        ...     return [(row.key, row.finish_all()) for row in await queue.adequeue_many(10)]
+        >>> asyncio.run(main())
+        [('a', 1), ('b', 1), ('c', 1)]
+        """
+        limit = _arguments.limit(limit)
+        taken: list[tuple[Row, int]] = []
+        try:
+            return await self._aget(limit, timeout, taken)
+        except BaseException:
+            insist(self._put_back, taken)
+            raise
+
+    async def aprocess(self, fn: Callable[[OpSet], Awaitable[object]], timeout: float | None = None) -> bool:
+        """Take one row and await ``fn(row)`` inside ``with row:``; waits for it as ``adequeue`` does.
+
+        What ``fn`` raises becomes the error of the operations it left unfinished, and is raised;
+        if it is cancelled, they fail with ``OpCancelledError``. Either way the row is released.
+
+        :return: ``False`` if the queue is closed and nothing waits (or is owned) any more.
+        :raises QueueEmptyError: if no row became ready within ``timeout`` seconds.
+        :raises TypeError: if ``fn`` is not callable.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import DedupeQueue
+        >>> async def work(row):
+        ...     await asyncio.sleep(0)
+        ...     row.finish_all(row[0].msg + 1)
+        >>> async def main():
+        ...     queue = DedupeQueue(10, 10)
+        ...     op = queue.submit("a", 20)
+        ...     queue.close()
+        ...     while await queue.aprocess(work):
+        ...         pass
+        ...     return await op
+        >>> asyncio.run(main())
+        21
+        """
+        _arguments.function(fn, "fn")
+        try:
+            row = await self.adequeue(timeout)
+        except QueueClosedError:
+            return False
+        with row:
+            await fn(row)
+        return True
+
+    def __aiter__(self) -> AsyncIterator[OpSet]:
+        """Rows for ``async for``, each taken as by ``adequeue``, until the queue is closed and drained.
+
+        After every 128 rows that were ready one after the other it lets the loop run others once.
+        Iterating does not release: ``async for row in queue:`` / ``async with row:`` is the idiom.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> async def main():
+        ...     queue = OpQueue(10, 10)
+        ...     ops = [queue.submit(key) for key in "ab"]
+        ...     queue.close()
+        ...     async for row in queue:
+        ...         async with row:
+        ...             print(row.key, row.finish_all())
+        >>> asyncio.run(main())
+        a 1
+        b 1
+        """
+        return _AsyncRowIterator(self)
+
+    async def ajoin(self, timeout: float | None = None) -> bool:
+        """Suspend the task until nothing waits and nothing is owned, for at most ``timeout`` seconds.
+
+        ``None`` waits for ever, 0 or less does not wait. Rows that were handed out may still be in
+        work: to wait for that, await the operations or their group.
+
+        :return: ``False`` if it did not come to that in time.
+        :raises ValueError: if ``timeout`` is NaN.
+        :raises RuntimeError: if it has to wait and no event loop is running.
+
+        >>> import asyncio
+        >>> from inflight import OpQueue
+        >>> asyncio.run(OpQueue(10, 10).ajoin())
+        True
+        """
+        return await self._ajoin(timeout)
+
     def stats(self) -> QueueStats:
         """One consistent snapshot of the queue. O(keys that wait), does not wait.
 
@@ -351,6 +536,14 @@ class OpQueue(KeyedQueue[K]):
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     def __repr__(self) -> str:
         bound = "" if self._depth is None else f" of {self._depth}"
         state = ", closed" if self._closed else ""
@@ -358,6 +551,11 @@ class OpQueue(KeyedQueue[K]):
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{type(self).__name__} objects cannot be pickled: they are bound to this process")
+
+
+def _check_op(op: object) -> None:
+    if not isinstance(op, Op):
+        raise TypeError(f"op must be an Op, not {_arguments.kind(op)}")
 
 
 class _RowIterator(Iterator[OpSet]):
@@ -373,3 +571,28 @@ class _RowIterator(Iterator[OpSet]):
             return self._queue.dequeue()
         except QueueClosedError:
             raise StopIteration from None
+
+
+class _AsyncRowIterator(AsyncIterator[OpSet]):
+    __slots__ = ("_queue", "_streak")
+
+    def __init__(self, queue: OpQueue[Any]) -> None:
+        self._queue = queue
+        # Rows in turn that were ready.
+        self._streak = 0
+
+    async def __anext__(self) -> OpSet:
+        if self._streak >= READY_ROWS:
+            self._streak = 0
+            # Before anything is taken: who is cancelled here has nothing to lose.
+            await let_others_run()
+        taken: list[tuple[Row, int]] = []
+        try:
+            rows = self._queue._try_get(1, None, False, taken)
+            self._streak = self._streak + 1 if rows else 0
+            return (rows or await self._queue._aget(1, None, taken))[0]
+        except QueueClosedError:
+            raise StopAsyncIteration from None
+        except BaseException:
+            insist(self._queue._put_back, taken)
+            raise

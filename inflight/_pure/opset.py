@@ -153,6 +153,14 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         finally:
             insist(self.release)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
     @staticmethod
     def _end_each(endings: list[tuple[Op[Any, Any, Any], Any, BaseException | None]]) -> int:
         """End all of them, in order; only then raise the first of what must reach the caller."""

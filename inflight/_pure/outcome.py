@@ -17,13 +17,14 @@ field and the registrations in another (needs a store-load fence on free-threade
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from time import monotonic
 from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import _arguments
 from .._report import PASSED_ON, report
+from .tasks import TaskWaiter
 from .waiters import ThreadWaiter, Waiter
 
 __all__ = ["OUTCOME", "Ended", "Outcome", "shown"]
@@ -112,6 +113,25 @@ class Outcome:
                     break
                 if not waiter.park(until) and until is not None and monotonic() >= until:
                     break
+            return ended
+        finally:
+            cell.pop(slot, None)
+
+    def _awaited(self) -> Generator[Any, None, Ended]:
+        """``_wait``, without an end, for a task."""
+        cell = self._cell
+        found: Ended | None = cell.get(OUTCOME)
+        if found is not None:
+            return found
+        slot = next(_slots)
+        waiter = TaskWaiter(lambda _: cell.pop(slot, None))
+        try:
+            cell[slot] = waiter
+            while True:
+                if OUTCOME in cell:
+                    break
+                yield from waiter.park(None).__await__()
+            ended: Ended = cell[OUTCOME]
             return ended
         finally:
             cell.pop(slot, None)

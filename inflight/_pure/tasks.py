@@ -1,0 +1,288 @@
+"""Where tasks wait: waiters that are suspended by their event loop, and the way to wake them.
+
+A ``TaskWaiter`` is what a suspended task waits on: the part of ``asyncio.Future`` that a task uses.
+Its loop's ``Mailbox`` brings wake-ups to the thread of the loop, where alone tasks may be resumed:
+whoever wakes puts the waiter into it, and the first to do so has the loop run a ``_Delivery``, which
+resumes all that are there by then. So any number of wake-ups costs one callback, and inside a task
+of the same loop not even the system call that ends the loop's sleep.
+
+A loop may be closed, or go away, with a wake-up on its way. Then it refuses the delivery, or drops
+it unrun, which the delivery notices; either way its waiters leave what they wait for, and what they
+were promised goes to the next in line. A loop that is only stopped keeps them.
+
+Assumes what outcome.py assumes of dicts, and the same of deques. What an interrupt leaves half
+done can be repeated: a waiter that is delivered twice is resumed once, a second delivery finds
+nothing.
+
+Rejected: an ``asyncio.Future`` for each wait (another callback between the wake-up and the task,
+and a promise that is lost if the loop is closed between the two); a callback for each wake-up.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+from asyncio import CancelledError
+from collections import deque
+from collections.abc import Callable, Generator
+from contextvars import Context
+from time import monotonic
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from .. import _fork
+from .._loops import TrioLoop, current_loop, inside_task
+from .._report import PASSED_ON
+from .waiters import Waiter, insist
+
+__all__ = ["TaskWaiter", "let_others_run"]
+
+# At interpreter exit the globals of a module may be None.
+_is_finalizing = sys.is_finalizing
+
+_FLAG = 0
+
+
+class Mailbox:
+    """Wake-ups for the tasks of one loop."""
+
+    __slots__ = ("__weakref__", "_generation", "_on_its_way", "_waiters")
+
+    # Written once. What they contain changes by single C calls only.
+    _waiters: deque[TaskWaiter]
+    # The flag of the delivery that will find what is posted now: [whether the loop has it].
+    _on_its_way: dict[int, list[bool]]
+    # Of the last fork: what was on its way in the parent is not here.
+    _generation: int
+
+    def __init__(self) -> None:
+        self._waiters = deque()
+        self._on_its_way = {}
+        self._generation = _fork.generation
+
+    def post(self, waiter: TaskWaiter, loop: Any) -> None:
+        """Have ``waiter`` resumed; can be repeated."""
+        if self._generation != _fork.generation:
+            self._on_its_way.clear()
+            self._generation = _fork.generation
+        self._waiters.append(waiter)
+        flag = self._on_its_way.setdefault(_FLAG, [False])
+        # Two threads may both get here, and an interrupt may leave it unset: one too many is harmless.
+        if not flag[0]:
+            self._send(loop, flag)
+
+    def _send(self, loop: Any, flag: list[bool]) -> None:
+        delivery = _Delivery(self)
+        try:
+            delivery.pending = True
+            if inside_task(loop):
+                loop.call_soon(delivery)
+            else:
+                loop.call_soon_threadsafe(delivery)
+                # One that was closed meanwhile may have taken it after it had cleared its callbacks.
+                if loop.is_closed():
+                    raise RuntimeError("the loop is closed")
+            flag[0] = True
+        except RuntimeError:
+            delivery.pending = False
+            insist(self.give_back)
+        except BaseException as error:
+            delivery.pending = False
+            if isinstance(error, PASSED_ON):
+                raise
+            # No memory, most likely: whoever posts next tries again.
+
+    def deliver(self) -> None:
+        """Resume everybody; in the thread of the loop, as one of its callbacks.
+
+        What a task lets out of its step (Ctrl-C, an exit) ends this delivery; the others are
+        resumed when the loop goes on.
+        """
+        self._on_its_way.pop(_FLAG, None)
+        waiters = self._waiters
+        failures: list[BaseException] = []
+        try:
+            while True:
+                if not waiters:
+                    break
+                waiter = waiters[0]
+                try:
+                    waiter.resume()
+                except PASSED_ON:
+                    raise
+                except BaseException as error:
+                    failures.append(error)
+                # Taken out only now: interrupted before, it is resumed by the next delivery.
+                waiters.popleft()
+        except BaseException:
+            if waiters:
+                self._send(waiters[0].get_loop(), self._on_its_way.setdefault(_FLAG, [False]))
+            raise
+        if failures:
+            raise failures[0]
+
+    def give_back(self) -> None:
+        """The loop is gone, and nobody will be resumed: everybody leaves."""
+        waiters = self._waiters
+        while True:
+            # Nobody else sends: who is given what another could not take may be in here too.
+            self._on_its_way[_FLAG] = [True]
+            while True:
+                try:
+                    waiter = waiters.popleft()
+                except IndexError:
+                    break
+                waiter.leave()
+            self._on_its_way.pop(_FLAG, None)
+            if not waiters:
+                break
+
+
+class _Delivery:
+    """What the loop runs."""
+
+    __slots__ = ("_mailbox", "pending")
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        # Given to the loop, which has not run it.
+        self.pending = False
+
+    def __call__(self) -> None:
+        self.pending = False
+        self._mailbox.deliver()
+
+    def __del__(self) -> None:
+        if self.pending and not (_is_finalizing is None or _is_finalizing()):
+            insist(self._mailbox.give_back)
+
+
+_mailboxes: WeakKeyDictionary[Any, Mailbox] = WeakKeyDictionary()
+
+
+class TaskWaiter(Waiter):
+    """A call that its task's loop suspends. Its own fields belong to the thread of the loop.
+
+    To the task it is a future, which never has a result: the call looks for itself.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking", "_context", "_interrupted", "_leave", "_loop", "_mailbox", "_suspended", "_wakeup",
+    )  # fmt: skip
+
+    # Resumes the task, while it is suspended. Not dropped by a coroutine that is being closed: the
+    # task may go with it, and would close the coroutine a second time.
+    _wakeup: Callable[[TaskWaiter], object] | None
+    _context: Context | None
+    _suspended: bool
+
+    def __init__(self, leave: Callable[[Waiter], object]) -> None:
+        """Wait in the running loop; ``leave`` ends the wait, from any thread, and can be repeated."""
+        super().__init__()
+        # Written once.
+        self._loop = current_loop()
+        mailbox = _mailboxes.get(self._loop)
+        self._mailbox = _mailboxes.setdefault(self._loop, Mailbox()) if mailbox is None else mailbox
+        self._leave = leave
+        self._wakeup = None
+        self._context = None
+        self._suspended = False
+        self._interrupted: CancelledError | None = None
+        self._asyncio_future_blocking = False
+
+    def wake(self) -> None:
+        self._mailbox.post(self, self._loop)
+
+    def leave(self) -> None:
+        """Nobody will resume it."""
+        insist(self._leave, self)
+
+    def resume(self) -> None:
+        """Run the task until it is suspended again, or ends; can be repeated."""
+        wakeup, context = self._wakeup, self._context
+        if wakeup is None or not self._suspended:
+            return
+        self._suspended = False
+        self._wakeup = self._context = None
+        if context is None:
+            wakeup(self)
+        else:
+            context.run(wakeup, self)
+
+    async def park(self, until: float | None) -> None:
+        """Be suspended until woken, or until ``until`` on ``time.monotonic``; ``None`` is for ever.
+
+        It may end early: the caller looks at what it waits for, and at its clock.
+        """
+        seconds = math.inf if until is None else max(until - monotonic(), 0.0)
+        loop = self._loop
+        if isinstance(loop, TrioLoop):
+            await loop.park(self, seconds)
+        elif seconds == math.inf:
+            await self
+        else:
+            timer = loop.call_later(seconds, self.resume)
+            try:
+                await self
+            finally:
+                timer.cancel()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._asyncio_future_blocking = True
+        try:
+            yield self
+        finally:
+            self._suspended = False
+
+    # The part of asyncio.Future that a task uses.
+
+    def get_loop(self) -> Any:
+        return self._loop
+
+    def add_done_callback(self, fn: Callable[[TaskWaiter], object], *, context: Context | None = None) -> None:
+        self._context = context
+        self._wakeup = fn
+        self._suspended = True
+
+    def remove_done_callback(self, fn: Callable[[TaskWaiter], object]) -> int:
+        if self._wakeup is not fn:
+            return 0
+        self._wakeup = self._context = None
+        self._suspended = False
+        return 1
+
+    def cancel(self, msg: Any = None) -> bool:
+        if not self._suspended or self._interrupted is not None:
+            return False
+        self._interrupted = CancelledError() if msg is None else CancelledError(msg)
+        # Not at once: it is called from within other tasks.
+        self._loop.call_soon(self.resume)
+        return True
+
+    def result(self) -> None:
+        if self._interrupted is not None:
+            raise self._interrupted
+
+    def exception(self) -> None:
+        self.result()
+
+    def done(self) -> bool:
+        return not self._suspended
+
+    def cancelled(self) -> bool:
+        return self._interrupted is not None
+
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
+
+
+async def let_others_run() -> None:
+    """Suspend the task until its loop has looked at the others; nothing without a loop."""
+    try:
+        loop = current_loop()
+    except RuntimeError:
+        return
+    await (loop.checkpoint() if isinstance(loop, TrioLoop) else _pause())

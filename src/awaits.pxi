@@ -1,0 +1,496 @@
+# The calls that are awaited.
+#
+# `await queue.adequeue()` makes a Wait, which is a coroutine in all but its type: awaited, it asks
+# for what it came for, and returns it without suspending if it is there; nothing else is made for
+# that. Otherwise it lines up as a TaskWaiter and is suspended by its loop, and asks again each time
+# that it is resumed, as a thread does between two parks (calls.pxi). Whatever ends it, an answer,
+# an exception thrown in, being closed or dropped, it leaves the line, and what it was promised
+# goes to the next.
+#
+# A coroutine, and not only an awaitable, so that create_task() and TaskGroup take it; made lazily,
+# so that a call that nobody awaits has taken nothing, and says so.
+#
+# Rejected: Cython's coroutines (two objects for each call that is ready); a subclass for each kind
+# of call (each level costs more than what it would say).
+
+from collections.abc import Coroutine
+
+cdef extern from "coroutine.h":
+    ctypedef PyObject* (*iternextfunc)(PyObject* self) except? NULL
+    ctypedef int (*sendfunc)(PyObject* self, PyObject* value, PyObject** result) except -1
+    void inflight_stop(PyObject* value) noexcept
+    int inflight_await_by(PyTypeObject* type, iternextfunc iternext, sendfunc send) except -1
+
+
+cdef enum Phase:
+    FRESH
+    SUSPENDED
+    ENDED        # or running
+
+
+cdef enum Kind:
+    DEQUEUE
+    DEQUEUE_MANY
+    NEXT_ROW
+    ENQUEUE
+    SUBMIT
+    JOIN
+    AWAIT_OP
+    AWAIT_GROUP
+
+
+cdef tuple KIND_NAMES = (
+    "OpQueue.adequeue", "OpQueue.adequeue_many", "OpQueue.__anext__", "OpQueue.aenqueue", "OpQueue.asubmit",
+    "OpQueue.ajoin", "Op.__await__", "CallGroup.__await__",
+)
+
+# What a call that is asked returns instead of an answer.
+cdef object UNANSWERED = object()
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Wait:
+    # All of it belongs to the thread that runs the coroutine.
+    cdef Phase phase
+    cdef Kind kind
+    cdef object home         # the queue, operation or group
+    cdef OpSet row           # of a consumer: what it will fill
+    cdef object op           # of a producer
+    cdef object key
+    cdef object argument     # SUBMIT: the message; DEQUEUE_MANY: the limit; NEXT_ROW: the iterator
+    cdef object timeout      # as given, and in seconds
+    cdef double limit
+    cdef double deadline
+    cdef TaskWaiter waiter   # None until it has to wait
+    cdef object inner        # what suspends it, where Trio does
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return wait_step(self, None)
+
+    def send(self, value):
+        """Start or resume it, as ``send`` of a coroutine."""
+        return wait_step(self, value)
+
+    def throw(self, type, value=None, traceback=None):
+        """Raise an exception where it is suspended, as ``throw`` of a coroutine."""
+        cdef bint suspended = self.phase == SUSPENDED
+        cdef bint yielded = False
+        if self.phase == ENDED:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        self.phase = ENDED
+        if isinstance(type, BaseException):
+            error = type
+        else:
+            error = value if isinstance(value, BaseException) else type() if value is None else type(value)
+        if traceback is not None:
+            error = error.with_traceback(traceback)
+        if suspended and self.inner is not None:
+            answer = wait_resume(self, None, error, &yielded)
+            if yielded:
+                return answer
+            raise StopIteration(answer)
+        wait_leave(self)
+        raise error
+
+    def close(self):
+        """End it, as ``close`` of a coroutine: what it was promised goes to the next in line."""
+        inner = self.inner
+        self.inner = None
+        self.phase = ENDED
+        try:
+            if inner is not None:
+                inner.close()
+        finally:
+            wait_leave(self)
+
+    # Dropped before it has ended, it leaves: wait_dealloc. In a cycle that is collected it is the
+    # waiter that leaves: waiter_break.
+
+    @property
+    def __name__(self):
+        return self.__qualname__.rpartition(".")[2]
+
+    @property
+    def __qualname__(self):
+        return KIND_NAMES[self.kind]
+
+    @property
+    def cr_running(self):
+        """Always false: nobody sees it while it runs."""
+        return False
+
+    @property
+    def cr_await(self):
+        """What it is suspended on, or ``None``."""
+        return (self.waiter if self.inner is None else self.inner) if self.phase == SUSPENDED else None
+
+    cr_frame = None
+    cr_code = None
+
+    def __repr__(self):
+        return f"<coroutine {self.__qualname__}>"
+
+
+Coroutine.register(Wait)
+
+
+cdef inline Wait wait_new(Kind kind, object home, object timeout):
+    cdef Wait wait = <Wait>Wait.__new__(Wait)
+    wait.phase = FRESH
+    wait.kind = kind
+    wait.home = home
+    wait.timeout = timeout
+    return wait
+
+
+# ---- the coroutine ------------------------------------------------------------------------------
+
+
+cdef inline object wait_advance(Wait self, object value, bint* yielded):
+    # The answer, or what to yield.
+    if self.phase == SUSPENDED:
+        self.phase = ENDED
+        return wait_resume(self, value, None, yielded)
+    if self.phase == ENDED:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    if value is not None:
+        raise TypeError("can't send non-None value to a just-started coroutine")
+    self.phase = ENDED
+    if self.kind == NEXT_ROW and (<AsyncRowIterator>self.argument).streak >= READY_ROWS:
+        (<AsyncRowIterator>self.argument).streak = 0
+        return wait_share(self, yielded)
+    return wait_begin(self, yielded)
+
+
+cdef inline object wait_begin(Wait self, bint* yielded):
+    # Most calls end here.
+    wait_check(self)
+    answer = wait_ask(self, None, self.limit <= 0)
+    return answer if answer is not UNANSWERED else wait_suspend(self, yielded)
+
+
+cdef object wait_share(Wait self, bint* yielded):
+    # Lets the loop's others run before anything is taken: cancelled here, it has nothing to lose.
+    cdef object loop
+    try:
+        loop = current_loop()
+    except RuntimeError:
+        return wait_begin(self, yielded)    # there is nobody to share with
+    if isinstance(loop, TrioLoop):
+        self.inner = loop.checkpoint().__await__()
+        return wait_resume(self, None, None, yielded)
+    self.phase = SUSPENDED
+    yielded[0] = True
+    return None
+
+
+cdef object wait_suspend(Wait self, bint* yielded):
+    # Asks, and lets the loop suspend it until there is a reason to ask again.
+    cdef TaskWaiter waiter = self.waiter
+    cdef double remaining, seconds
+    cdef object loop
+    try:
+        if waiter is None:
+            waiter = wait_line_up(self)
+        loop = waiter.loop
+        while True:
+            remaining = INFINITY if self.deadline == INFINITY else self.deadline - now_seconds()
+            answer = wait_ask(self, waiter, remaining <= 0)
+            if answer is not UNANSWERED:
+                wait_leave(self)
+                return answer
+            # Windows are measured on the queue's clock, the limit on the real one.
+            seconds = min(remaining, waiter.rest)
+            if not isinstance(loop, TrioLoop):
+                waiter.set_alarm(seconds)
+                waiter._asyncio_future_blocking = True
+                self.phase = SUSPENDED
+                yielded[0] = True
+                return waiter
+            self.inner = loop.park(waiter, seconds).__await__()
+            try:
+                answer = self.inner.send(None)
+            except StopIteration:
+                self.inner = None
+                continue
+            self.phase = SUSPENDED
+            yielded[0] = True
+            return answer
+    except BaseException:
+        self.inner = None
+        wait_leave(self)
+        raise
+
+
+cdef TaskWaiter wait_line_up(Wait self):
+    # Makes the waiter, and tells it where it will stand.
+    cdef TaskWaiter waiter = TaskWaiter(current_loop())
+    waiter.home = self.home
+    if self.kind == AWAIT_OP or self.kind == AWAIT_GROUP:
+        waiter.role = AWAITER
+        waiter.completion = wait_completion(self)
+    elif self.kind == JOIN:
+        waiter.role = JOINER
+    elif self.kind == ENQUEUE or self.kind == SUBMIT:
+        waiter.role = PRODUCER
+    else:
+        waiter.role = CONSUMER
+    self.waiter = waiter
+    self.deadline = INFINITY if self.limit == INFINITY else now_seconds() + self.limit
+    return waiter
+
+
+cdef object wait_resume(Wait self, object value, object error, bint* yielded):
+    # After a suspension, with what its loop sends or throws.
+    if self.inner is not None:
+        try:
+            answer = self.inner.send(value) if error is None else self.inner.throw(error)
+        except StopIteration:
+            self.inner = None
+        except BaseException:
+            self.inner = None
+            wait_leave(self)
+            raise
+        else:
+            self.phase = SUSPENDED
+            yielded[0] = True
+            return answer
+    return wait_begin(self, yielded) if self.waiter is None else wait_suspend(self, yielded)
+
+
+cdef int wait_leave(Wait self) except -1:
+    cdef TaskWaiter waiter = self.waiter
+    wait_retire(self)
+    if waiter is None:
+        return 0
+    waiter.leave()
+    waiter.wakeup = None
+    waiter.context = None
+    if waiter.timer is not None:
+        waiter.timer.cancel()
+        waiter.timer = None
+    return 0
+
+
+cdef void wait_drop(Wait self) noexcept:
+    # Of the coroutine that is going away.
+    try:
+        if self.phase == SUSPENDED:
+            wait_leave(self)
+        elif self.phase == FRESH and self.kind < AWAIT_OP:
+            warn(f"coroutine '{KIND_NAMES[self.kind]}' was never awaited", RuntimeWarning)
+    except BaseException as error:
+        PyErr_SetObject(type(error), error)
+        PyErr_WriteUnraisable(Wait)
+
+
+cdef object wait_step(Wait self, object value):
+    cdef bint yielded = False
+    answer = wait_advance(self, value, &yielded)
+    if yielded:
+        return answer
+    raise StopIteration(answer)
+
+
+# The same for the slots by which `await` and tasks step a coroutine.
+
+cdef PyObject* wait_iternext(PyObject* self) except? NULL:
+    cdef bint yielded = False
+    answer = wait_advance(<Wait>self, None, &yielded)
+    if yielded:
+        retain(<PyObject*>answer)
+        return <PyObject*>answer
+    inflight_stop(<PyObject*>answer)
+    return NULL
+
+
+cdef int wait_send(PyObject* self, PyObject* value, PyObject** result) except -1:
+    cdef bint yielded = False
+    answer = wait_advance(<Wait>self, <object>value, &yielded)
+    retain(<PyObject*>answer)
+    result[0] = <PyObject*>answer
+    return 1 if yielded else 0
+
+
+# ---- what the calls ask for ---------------------------------------------------------------------
+
+
+cdef int wait_check(Wait self) except -1:
+    # Checks the arguments, and makes what must not fail once something was taken.
+    if self.kind <= NEXT_ROW:
+        if self.kind == DEQUEUE_MANY:
+            self.argument = check_limit(self.argument)
+        self.row = opset_new(<OpQueue>self.home)
+    elif self.kind == ENQUEUE:
+        queue_check_op(self.op)
+    elif self.kind == AWAIT_GROUP:
+        group_refuse_reducer(<CallGroup>self.home)
+    self.limit = INFINITY if self.timeout is None else seconds_of(self.timeout)
+    if self.kind == SUBMIT:
+        key_check(self.key)
+        self.op = op_new(None, self.key, self.argument)
+        self.argument = None
+    return 0
+
+
+cdef inline object wait_ask(Wait self, TaskWaiter waiter, bint last):
+    # The answer, or UNANSWERED; then `waiter`, if there is one, is in line. On the `last` try there
+    # is an answer.
+    if self.kind <= NEXT_ROW:
+        return wait_dequeue(self, waiter, last)
+    if self.kind == ENQUEUE:
+        return wait_enqueue(self, waiter, last)
+    if self.kind == SUBMIT:
+        return wait_submit(self, waiter, last)
+    if self.kind == JOIN:
+        return wait_join(self, waiter, last)
+    return wait_complete(self, waiter)
+
+
+cdef inline WaitNode* node_of(TaskWaiter waiter) noexcept:
+    # Under the lock of what is waited for: a wake-up that was delivered is taken notice of.
+    if waiter is None:
+        return NULL
+    if waiter.woken:
+        waiter.woken = False
+        waiter.node.signalled = False
+    return &waiter.node
+
+
+cdef object wait_dequeue(Wait self, TaskWaiter waiter, bint last):
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef OpQueue queue = <OpQueue>self.home
+    cdef Engine* engine = &queue.engine
+    cdef AsyncRowIterator iterator
+    cdef OpSet opset
+    cdef WaitNode* node
+    cdef Row* row = NULL
+    cdef Answer answer
+    cdef double now = queue.now()
+    inflight_lock(&engine.lock)
+    node = node_of(waiter)
+    answer = engine_dequeue(engine, node, last, now, &row, &wake)
+    if node != NULL:
+        waiter.rest = node.armed - now
+    inflight_unlock(&engine.lock)
+    if answer == TAKEN_ROW:
+        opset = self.row
+        self.row = None
+        opset_fill(opset, queue, row)
+    if wake.head != NULL:
+        wake_all(&wake)
+    if answer == TAKEN_ROW:
+        if self.kind == DEQUEUE_MANY:
+            return queue_take_more(queue, opset, queue_bound(self.argument))
+        if self.kind == NEXT_ROW:
+            iterator = <AsyncRowIterator>self.argument
+            iterator.streak = iterator.streak + 1 if waiter is None else 0
+        return opset
+    if answer == WAIT or (answer == EMPTY and not last):
+        return UNANSWERED
+    if answer == EMPTY:
+        queue_raise_empty(self.limit, self.timeout)
+    if self.kind == NEXT_ROW:
+        raise StopAsyncIteration
+    raise QueueClosedError("the queue is closed and drained")
+
+
+cdef object wait_enqueue(Wait self, TaskWaiter waiter, bint last):
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef OpQueue queue = <OpQueue>self.home
+    cdef Engine* engine = &queue.engine
+    cdef object op = self.op
+    cdef Probe probe
+    cdef Answer answer
+    cdef double now
+    probe_init(&probe, self.key)
+    while True:
+        now = queue.now()
+        inflight_lock(&engine.lock)
+        answer = engine_enqueue(engine, &probe, <PyObject*>op, node_of(waiter), last, now, &wake)
+        inflight_unlock(&engine.lock)
+        if wake.head != NULL:
+            wake_all(&wake)
+        if answer != COMPARE:
+            break
+        probe_compare(&probe)
+    if probe.equal != NULL or probe.unequal != NULL:
+        probe_clear(&probe)
+    if answer == WAIT:
+        return UNANSWERED
+    if answer != ACCEPTED:
+        queue_refuse(queue, answer, self.key)
+    # A task keeps its coroutine, which must not keep the operation alive.
+    self.op = None
+    self.key = None
+    return op if self.kind == SUBMIT else None
+
+
+cdef object wait_submit(Wait self, TaskWaiter waiter, bint last):
+    try:
+        return wait_enqueue(self, waiter, last)
+    except BaseException:
+        wait_retire(self)
+        raise
+
+
+cdef void wait_retire(Wait self) noexcept:
+    # Nobody else knows the operation of `asubmit` until it is accepted; then it is no more here.
+    if self.kind == SUBMIT and self.op is not None:
+        (<Op>self.op).completion.state = RETIRED
+        self.op = None
+
+
+cdef object wait_join(Wait self, TaskWaiter waiter, bint last):
+    cdef Engine* engine = &(<OpQueue>self.home).engine
+    cdef Answer answer
+    inflight_lock(&engine.lock)
+    answer = engine_join(engine, node_of(waiter), last)
+    inflight_unlock(&engine.lock)
+    return True if answer == DONE else False if last else UNANSWERED
+
+
+cdef inline Completion* wait_completion(Wait self) noexcept:
+    return &(<Op>self.home).completion if self.kind == AWAIT_OP else &(<CallGroup>self.home).completion
+
+
+cdef object wait_complete(Wait self, TaskWaiter waiter):
+    cdef Completion* completion = wait_completion(self)
+    cdef WaitNode* node
+    cdef bint finished = inflight_load(&completion.state) != PENDING
+    if not finished:
+        if waiter is None:
+            return UNANSWERED
+        inflight_lock(&completion.lock)
+        finished = completion.state != PENDING
+        node = node_of(waiter)
+        if not finished and node.list == NULL:
+            list_append(&completion.waiters, node)
+        inflight_unlock(&completion.lock)
+        if not finished:
+            return UNANSWERED
+    return op_outcome(<Op>self.home) if self.kind == AWAIT_OP else group_outcome(<CallGroup>self.home)
+
+
+@cython.final
+cdef class AsyncRowIterator:
+    cdef OpQueue queue
+    cdef int streak          # rows in turn that were ready
+
+    def __cinit__(self, OpQueue queue):
+        self.queue = queue
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        cdef Wait wait = wait_new(NEXT_ROW, self.queue, None)
+        wait.argument = self
+        return wait

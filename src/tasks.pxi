@@ -1,0 +1,373 @@
+# Waiting as a task of an event loop.
+#
+# A TaskWaiter is what a suspended task waits on: the part of asyncio.Future that a task uses. Its
+# loop's Mailbox brings wake-ups to the loop's thread, where alone tasks may be resumed: whoever
+# wakes puts the waiter's node into the mailbox, and the first to do so has the loop run a Delivery,
+# which resumes all that are there by then. So any number of wake-ups costs one callback, and inside
+# a task of the same loop not even the system call that ends the loop's sleep.
+#
+# A loop may be closed, or go away, with a wake-up on its way. Then it refuses the Delivery, or
+# drops it unrun, which the Delivery notices; either way its waiters leave what they wait for, and
+# what they were promised goes to the next in line. A loop that is only stopped keeps them.
+#
+# While a node is in a list, or promised, it holds a reference to its waiter (`kept`), which has
+# the task: like asyncio's own queues, ours keep alive who waits for them. collect.pxi shows these
+# references to the collector.
+#
+# A task that was woken, but cancelled before it ran, leaves like any other that is cancelled.
+#
+# Rejected: an asyncio.Future for each wait (another callback between the wake-up and the task, and
+# a promise that is lost if the loop is closed between the two); a callback for each wake-up.
+
+from asyncio import CancelledError, _get_running_loop, current_task
+from weakref import WeakKeyDictionary, ref
+
+from inflight._loops import READY_ROWS, TrioLoop, current_loop
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+    PyObject* PyThreadState_GetDict()
+    PyObject* PyDict_GetItem(object mapping, object key)
+    int Py_AddPendingCall(int (*function)(void*) except -1, void* argument)
+    int PyThreadState_SetAsyncExc(unsigned long thread, object error)
+    void PyErr_Fetch(PyObject** type, PyObject** value, PyObject** traceback) noexcept
+    void PyErr_Restore(PyObject* type, PyObject* value, PyObject* traceback) noexcept
+
+
+@cython.final
+@cython.no_gc
+cdef class Mailbox:
+    # Wake-ups for the tasks of one loop.
+    cdef object loop_ref     # written once
+    # Guarded by lock.
+    cdef inflight_mutex lock
+    cdef WaitNode* head      # linked by wake_next, each with a reference to its owner
+    cdef WaitNode* tail
+    cdef bint scheduled      # a Delivery is on its way
+    cdef uint64_t generation # of the last fork: what was on its way in the parent is not here
+
+    def __cinit__(self, loop):
+        inflight_lock_init(&self.lock)
+        self.generation = inflight_generation
+        self.loop_ref = ref(loop)
+
+
+@cython.final
+@cython.no_gc
+cdef class Delivery:
+    # What the loop runs.
+    cdef Mailbox mailbox
+    cdef bint pending        # given to the loop, which has not run it
+
+    def __cinit__(self, Mailbox mailbox):
+        self.mailbox = mailbox
+
+    def __call__(self):
+        self.pending = False
+        mailbox_deliver(self.mailbox)
+
+    def __del__(self):
+        if self.pending and not Py_IsFinalizing():
+            mailbox_return(self.mailbox)
+
+
+cdef object mailboxes = WeakKeyDictionary()
+cdef object MAILBOX = object()
+
+
+cdef Mailbox mailbox_of(object loop):
+    # A thread mostly runs one loop after the other: the last one's is kept in the thread's dict.
+    cdef PyObject* here = PyThreadState_GetDict()
+    cdef PyObject* found = NULL
+    cdef Mailbox mailbox
+    if here != NULL:
+        found = PyDict_GetItem(<object>here, MAILBOX)
+        if found != NULL and (<Mailbox>found).loop_ref() is loop:
+            return <Mailbox>found
+    mailbox = mailboxes.setdefault(loop, Mailbox(loop))
+    if here != NULL:
+        (<dict>here)[MAILBOX] = mailbox
+    return mailbox
+
+
+cdef void mailbox_post(Mailbox self, TaskWaiter waiter) noexcept:
+    cdef bint first
+    cdef WaitNode* node = &waiter.node
+    inflight_lock(&self.lock)
+    if self.generation != inflight_generation:
+        self.generation = inflight_generation
+        self.scheduled = False
+    retain(node.owner)
+    node.wake_next = NULL
+    if self.tail == NULL:
+        self.head = node
+    else:
+        self.tail.wake_next = node
+    self.tail = node
+    first = not self.scheduled
+    self.scheduled = True
+    inflight_unlock(&self.lock)
+    if first and not Py_IsFinalizing():
+        mailbox_schedule(self, waiter.loop)
+
+
+cdef void mailbox_schedule(Mailbox self, object loop) noexcept:
+    # Called from everywhere, deallocators included: the current exception is none of its business.
+    cdef PyObject* type
+    cdef PyObject* value
+    cdef PyObject* traceback
+    cdef int outcome = 0
+    cdef int i
+    PyErr_Fetch(&type, &value, &traceback)
+    for i in range(3):
+        outcome = mailbox_try_to_schedule(self, loop)
+        if outcome:
+            break
+    if not outcome:
+        # No memory, most likely: whoever posts next tries again.
+        inflight_lock(&self.lock)
+        self.scheduled = False
+        inflight_unlock(&self.lock)
+    elif outcome < 0:
+        mailbox_return(self)
+    PyErr_Restore(type, value, traceback)
+
+
+cdef int mailbox_try_to_schedule(Mailbox self, object loop) noexcept:
+    # 1: the loop has a Delivery; -1: it is closed; 0: try again. A second one does no harm.
+    cdef Delivery delivery = None
+    try:
+        delivery = Delivery(self)
+        delivery.pending = True
+        # Only inside a task is it certain that the loop looks at its callbacks before it sleeps:
+        # see _loops.inside_task.
+        if _get_running_loop() is loop and current_task(loop) is not None:
+            loop.call_soon(delivery)
+            return 1
+        loop.call_soon_threadsafe(delivery)
+        # One that was closed meanwhile may have taken it after it had cleared its callbacks.
+        if not loop.is_closed():
+            return 1
+        delivery.pending = False
+        return -1
+    except BaseException as error:
+        if delivery is not None:
+            delivery.pending = False
+        if isinstance(error, PASSED_ON):
+            raise_later(error)
+            return 0
+        # What is not for a closed loop is for want of memory, most likely.
+        return -1 if isinstance(error, RuntimeError) else 0
+
+
+cdef int raise_later(object error) noexcept:
+    # A signal handler has raised while somebody was being woken, and what the caller came for has
+    # been done: so it is as if the signal had come just after the call.
+    try:
+        if main_thread().ident == PyThread_get_thread_ident():
+            retain(<PyObject*>error)
+            if Py_AddPendingCall(raise_pending, <void*><PyObject*>error) == 0:
+                return 0
+            drop(<PyObject*>error)
+        PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), type(error))
+    except BaseException:
+        pass
+    return 0
+
+
+cdef int raise_pending(void* argument) except -1:
+    cdef object error = <object><PyObject*>argument
+    drop(<PyObject*>argument)
+    raise error
+
+
+cdef inline WaitNode* mailbox_empty(Mailbox self, bint returning) noexcept:
+    # All that is there, now the caller's. While it is `returning`, nobody else schedules: who is
+    # given what another could not take may be in this mailbox too.
+    cdef WaitNode* node
+    inflight_lock(&self.lock)
+    node = self.head
+    self.head = NULL
+    self.tail = NULL
+    self.scheduled = returning and node != NULL
+    inflight_unlock(&self.lock)
+    return node
+
+
+cdef int mailbox_deliver(Mailbox self) except -1:
+    # In the loop's thread, as one of its callbacks. What a task lets out of its step (Ctrl-C, an
+    # exit) ends this one; the others are delivered when the loop goes on.
+    cdef WaitNode* node = mailbox_empty(self, False)
+    cdef TaskWaiter waiter
+    cdef object failure = None
+    while node != NULL:
+        waiter = <TaskWaiter>node.owner
+        # Once resumed, it may be woken again: what links the node is read before.
+        node = node.wake_next
+        drop(<PyObject*>waiter)
+        waiter.woken = True
+        if failure is not None and isinstance(failure, PASSED_ON):
+            mailbox_post(self, waiter)
+            continue
+        try:
+            waiter.resume()
+        except BaseException as error:
+            if failure is None or isinstance(error, PASSED_ON):
+                failure = error
+    if failure is not None:
+        raise failure
+    return 0
+
+
+cdef void mailbox_return(Mailbox self) noexcept:
+    # The loop is gone, and nobody will be resumed: everybody leaves.
+    cdef WaitNode* node = mailbox_empty(self, True)
+    cdef TaskWaiter waiter
+    while node != NULL:
+        waiter = <TaskWaiter>node.owner
+        node = node.wake_next
+        drop(<PyObject*>waiter)
+        waiter.leave()
+        if node == NULL:
+            node = mailbox_empty(self, True)
+
+
+cdef enum Role:
+    CONSUMER
+    PRODUCER
+    JOINER
+    AWAITER      # of an operation or a group
+
+
+@cython.final
+cdef class TaskWaiter(Waiter):
+    # One suspended call of a task. To the task it is a future, which never has a result: the call
+    # looks for itself.
+    # Written once, before the node is in a list.
+    cdef object loop
+    cdef Mailbox mailbox
+    cdef Role role
+    cdef object home                # the queue, operation or group; keeps `completion` alive
+    cdef Completion* completion     # an AWAITER's
+    # Belong to the loop's thread.
+    cdef object wakeup              # resumes the task, while it is suspended
+    cdef object context
+    cdef object timer
+    cdef double rest                # until the queue wants to be looked at again, in seconds
+    cdef bint woken                 # a wake-up was delivered, and not yet taken notice of
+    cdef bint interrupted
+    cdef object message
+    cdef public bint _asyncio_future_blocking
+
+    def __cinit__(self, loop):
+        self.node.keeps = True
+        self.loop = loop
+        self.mailbox = mailbox_of(loop)
+        self.rest = INFINITY
+
+    cdef void wake(self) noexcept:
+        mailbox_post(self.mailbox, self)
+
+    cdef int resume(self) except -1:
+        # Runs the task until it is suspended again, or ends.
+        cdef object wakeup = self.wakeup
+        cdef object context = self.context
+        if wakeup is None:
+            return 0    # it runs already, or has left
+        self.wakeup = None
+        self.context = None
+        if context is None:
+            wakeup(self)
+            return 0
+        PyContext_Enter(context)
+        try:
+            wakeup(self)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int set_alarm(self, double seconds) except -1:
+        # Lets the task be resumed after so many seconds; the caller looks at its clock.
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if seconds < INFINITY:
+            self.timer = self.loop.call_later(max(seconds, 0.0), self._resume)
+        return 0
+
+    cdef void leave(self) noexcept:
+        # The end of the wait, however it ended: what it still holds goes to the next in line. Can
+        # be repeated, and called by another thread, for a loop that is gone.
+        cdef WakeChain wake = WakeChain(NULL, NULL)
+        cdef WaitNode* node = &self.node
+        cdef Engine* engine
+        cdef bint kept
+        if self.home is None:
+            return      # cleared by the collector
+        if self.role == AWAITER:
+            inflight_lock(&self.completion.lock)
+            list_remove(node)
+            kept = node.kept
+            node.kept = False
+            inflight_unlock(&self.completion.lock)
+        else:
+            engine = &(<OpQueue>self.home).engine
+            inflight_lock(&engine.lock)
+            if self.role == CONSUMER:
+                engine_leave_consumer(engine, node, &wake)
+            elif self.role == PRODUCER:
+                engine_leave_producer(engine, node)
+                engine_settle(engine, &wake)
+            else:
+                list_remove(node)
+            kept = node.kept
+            node.kept = False
+            inflight_unlock(&engine.lock)
+            wake_all(&wake)
+        if kept:
+            drop(node.owner)
+
+    # The part of asyncio.Future that a task uses, in the loop's thread.
+
+    def get_loop(self):
+        return self.loop
+
+    def add_done_callback(self, fn, *, context=None):
+        self.wakeup = fn
+        self.context = context
+
+    def remove_done_callback(self, fn):
+        if self.wakeup is not fn:
+            return 0
+        self.wakeup = None
+        self.context = None
+        return 1
+
+    def cancel(self, msg=None):
+        if self.wakeup is None or self.interrupted:
+            return False
+        self.interrupted = True
+        self.message = msg
+        # Not at once: it is called from within other tasks.
+        self.loop.call_soon(self._resume)
+        return True
+
+    def _resume(self):
+        self.resume()
+
+    def result(self):
+        if self.interrupted:
+            raise CancelledError() if self.message is None else CancelledError(self.message)
+
+    def exception(self):
+        self.result()
+
+    def done(self):
+        return self.wakeup is None
+
+    def cancelled(self):
+        return self.interrupted
+
+    def __repr__(self):
+        return f"<wait for {self.home!r}>"
