@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import inspect
 import sys
 import sysconfig
 import warnings
@@ -20,11 +21,13 @@ from typing import Any
 
 import pytest
 
-# For `helpers`, under every import mode of pytest. Registered first, so that its asserts explain themselves.
+# For `helpers` and `aio`, under every import mode of pytest. Registered first, so that their asserts explain
+# themselves.
 if str(Path(__file__).parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("helpers")
+pytest.register_assert_rewrite("helpers", "aio")
 
+import aio  # noqa: E402
 from helpers import FakeClock  # noqa: E402
 
 import inflight  # noqa: E402
@@ -90,6 +93,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         asked = metafunc.config.getoption("--impl")
         names = ("native", "pure") if asked == "both" else (asked,)
         metafunc.parametrize("impl", names, ids=names, indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
+    # Tests that are `async def` run on each kind of loop in turn.
+    if inspect.iscoroutinefunction(obj) and collector.istestfunction(obj, name):
+        pytest.mark.usefixtures("loop_factory")(obj)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    aio.run(pyfuncitem.obj(**arguments), pyfuncitem.funcargs["loop_factory"])
+    return True
+
+
+@pytest.fixture(params=aio.LOOPS)
+def loop_factory(request: pytest.FixtureRequest) -> aio.LoopFactory:
+    """Makes loops of each kind in turn; what an ``async def`` test runs on."""
+    return aio.loop_factory(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -72,3 +72,37 @@ def windows() -> None:
     assert_type(OpWindow[int](None, 5, timedelta(seconds=1)).window, float)
     assert_type(DedupeQueue[int](None, 5, window=0.5).window, float)
     OpQueue[int]("1", None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def coroutines(op: Op[str, int, float], group: CallGroup[str, int, float]) -> None:
+    assert_type(await op, float)
+    assert_type(await group, Results[str, int, float])
+    async with group as entered:
+        assert_type(entered, CallGroup[str, int, float])
+
+
+async def queues_in_coroutines(op: Op[str, int, float]) -> None:
+    queue = OpQueue[str](10, None)
+    assert_type(await queue.adequeue(), OpSet)
+    assert_type(await queue.adequeue_many(5, 1), list[OpSet])
+    assert_type(await queue.ajoin(timeout=1.5), bool)
+    assert_type(await queue.asubmit("a", 1, timeout=1), Op[str, int, Any])
+    await queue.aenqueue("a", op, timeout=None)
+    async for row in queue:
+        async with row as entered:
+            assert_type(entered, OpSet)
+    async with queue as same:
+        assert_type(same, OpQueue[str])
+
+    async def work(row: OpSet) -> int:
+        return len(row)
+
+    assert_type(await queue.aprocess(work), bool)
+    assert_type(await queue.aprocess(lambda row: op, timeout=1), bool)
+    await queue.aprocess(len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await queue.adequeue("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await queue.aenqueue(5, op)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await queue.aenqueue("a", op, 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    async with DedupeQueue[int](None, 5) as other:
+        assert_type(other, DedupeQueue[int])
+        assert_type(await OpWindow[int](None, 5, 1).adequeue(), OpSet)

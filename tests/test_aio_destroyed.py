@@ -1,0 +1,115 @@
+"""A coroutine that is closed, dropped or thrown into in the middle of its wait, and a row whose work is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aio import cancelled, drive, ended, finished, nobody_waits, parked_consumers, parked_producers, turns, until
+from helpers import keys, put, take_all
+
+from inflight import OpCancelledError
+
+
+@pytest.mark.parametrize("how", ["close", "drop", "throw"])
+@pytest.mark.parametrize("promised", [False, True])
+async def test_a_coroutine_that_is_destroyed_in_its_wait(make_queue, collect, how, promised):
+    """What it was promised goes to the next."""
+    queue = make_queue()
+    coroutine = queue.adequeue()
+    coroutine.send(None)
+    assert queue.stats().consumers_waiting == 1
+    (task,) = await parked_consumers(queue, 1)
+    if promised:
+        put(queue, 1)
+    if how == "close":
+        coroutine.close()
+    elif how == "drop":
+        del coroutine
+        collect()
+    else:
+        with pytest.raises(LookupError):
+            coroutine.throw(LookupError())
+    if not promised:
+        put(queue, 1)
+    assert keys(await ended(task)) == [1]
+    assert nobody_waits(queue)
+
+
+@pytest.mark.parametrize("how", ["close", "drop", "throw"])
+@pytest.mark.parametrize("granted", [False, True])
+async def test_a_coroutine_of_a_producer_that_is_destroyed_in_its_wait(make_queue, collect, how, granted):
+    queue = make_queue(1, None)
+    put(queue, "old")
+    coroutine = queue.asubmit("destroyed")
+    coroutine.send(None)
+    (task,) = await parked_producers(queue, ["next"])
+    if granted:
+        queue.dequeue(0)
+    if how == "close":
+        coroutine.close()
+    elif how == "drop":
+        del coroutine
+        collect()
+    else:
+        with pytest.raises(LookupError):
+            coroutine.throw(LookupError())
+    if not granted:
+        queue.dequeue(0)
+    await finished(task)
+    assert keys(take_all(queue)) == ["next"]
+    assert nobody_waits(queue)
+
+
+async def test_a_coroutine_that_never_began_can_be_closed(make_queue):
+    queue = make_queue()
+    put(queue, 1)
+    for coroutine in (queue.adequeue(), queue.asubmit(2)):
+        coroutine.close()
+        with pytest.raises(RuntimeError):
+            await coroutine
+    coroutine = queue.adequeue()
+    with pytest.raises(asyncio.CancelledError):
+        coroutine.throw(asyncio.CancelledError())
+    assert keys(take_all(queue)) == [1]
+
+
+async def test_a_coroutine_is_awaited_once(make_queue):
+    queue = make_queue()
+    put(queue, 1, 2)
+    coroutine = queue.adequeue()
+    assert drive(coroutine).key == 1
+    with pytest.raises(RuntimeError):
+        await coroutine
+    assert keys(take_all(queue)) == [2]
+
+
+async def test_a_cancelled_block_of_a_row_cancels_its_operations_and_frees_the_key(make_queue):
+    async def work(kind):
+        if kind == "with":
+            with await queue.adequeue():
+                await asyncio.Event().wait()
+        elif kind == "async with":
+            async with await queue.adequeue():
+                await asyncio.Event().wait()
+        else:
+            async for row in queue:
+                with row:
+                    await asyncio.Event().wait()
+
+    queue = make_queue()
+    for kind in ("with", "async with", "async for"):
+        ops = put(queue, "k", "k")
+        task = asyncio.ensure_future(work(kind))
+        await until(lambda: not len(queue))
+        await turns()
+        assert ("k" in queue) == make_queue.exclusive
+        (behind,) = put(queue, "k") if make_queue.exclusive else (None,)
+        task.cancel()
+        assert await cancelled(task)
+        for op in ops:
+            assert type(op.exception(0)) is OpCancelledError
+            assert isinstance(op.exception(0).__cause__, asyncio.CancelledError)
+        if behind is not None:
+            assert tuple(queue.dequeue(0)) == (behind,)
+        assert "k" not in queue
