@@ -72,6 +72,7 @@ class TrioLoop:
 
     def __init__(self, token: Any) -> None:
         self._token = token
+        self._over = False
 
     @classmethod
     def current(cls) -> TrioLoop | None:
@@ -96,12 +97,14 @@ class TrioLoop:
         """
         try:
             self._token.run_sync_soon(callback)
-        except OSError as error:
-            raise RuntimeError("the run of Trio has crashed") from error
+        except (sys.modules["trio"].RunFinishedError, OSError) as error:
+            # An OSError if the run has crashed.
+            self._over = True
+            raise RuntimeError("the run of Trio is over") from error
 
     def is_closed(self) -> bool:
-        """Never: what ``run_sync_soon`` accepts is run."""
-        return False
+        """Whether a call was refused: what ``run_sync_soon`` accepts is run."""
+        return self._over
 
     async def park(self, waiter: Parked, seconds: float) -> None:
         """Sleep until ``waiter`` is resumed, for at most ``seconds``."""

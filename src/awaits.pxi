@@ -25,7 +25,7 @@ cdef extern from "coroutine.h":
 cdef enum Phase:
     FRESH
     SUSPENDED
-    ENDED        # or running
+    ENDED        # or running, which `busy` tells where anybody can see it
 
 
 cdef enum Kind:
@@ -56,7 +56,7 @@ cdef class Wait:
     cdef Kind kind
     cdef object home         # the queue, operation or group
     cdef OpSet row           # of a consumer: what it will fill
-    cdef object op           # of a producer
+    cdef object op           # of a producer; DEQUEUE_MANY: the list that it will return
     cdef object key
     cdef object argument     # SUBMIT: the message; DEQUEUE_MANY: the limit; NEXT_ROW: the iterator
     cdef object timeout      # as given, and in seconds
@@ -64,8 +64,12 @@ cdef class Wait:
     cdef double deadline
     cdef TaskWaiter waiter   # None until it has to wait
     cdef object inner        # what suspends it, where Trio does
+    cdef bint busy           # running code of the key's
 
     def __await__(self):
+        # anext() with a default does so each time that it is resumed.
+        if self.phase == SUSPENDED and self.kind != NEXT_ROW:
+            raise RuntimeError("coroutine is being awaited already")
         return self
 
     def __iter__(self):
@@ -83,25 +87,29 @@ cdef class Wait:
         cdef bint suspended = self.phase == SUSPENDED
         cdef bint yielded = False
         if self.phase == ENDED:
-            raise RuntimeError("cannot reuse already awaited coroutine")
-        self.phase = ENDED
+            wait_refuse(self)
         if isinstance(type, BaseException):
             error = type
         else:
             error = value if isinstance(value, BaseException) else type() if value is None else type(value)
         if traceback is not None:
             error = error.with_traceback(traceback)
+        self.phase = ENDED
         if suspended and self.inner is not None:
             answer = wait_resume(self, None, error, &yielded)
             if yielded:
                 return answer
             raise StopIteration(answer)
         wait_leave(self)
+        if suspended and isinstance(error, StopIteration):
+            raise wait_stopped(self) from error
         raise error
 
     def close(self):
         """End it, as ``close`` of a coroutine: what it was promised goes to the next in line."""
         inner = self.inner
+        if self.busy:
+            wait_refuse(self)
         self.inner = None
         self.phase = ENDED
         try:
@@ -131,6 +139,11 @@ cdef class Wait:
         """What it is suspended on, or ``None``."""
         return (self.waiter if self.inner is None else self.inner) if self.phase == SUSPENDED else None
 
+    @property
+    def cr_suspended(self):
+        """Whether it was started, and waits."""
+        return self.phase == SUSPENDED
+
     cr_frame = None
     cr_code = None
 
@@ -159,7 +172,7 @@ cdef inline object wait_advance(Wait self, object value, bint* yielded):
         self.phase = ENDED
         return wait_resume(self, value, None, yielded)
     if self.phase == ENDED:
-        raise RuntimeError("cannot reuse already awaited coroutine")
+        wait_refuse(self)
     if value is not None:
         raise TypeError("can't send non-None value to a just-started coroutine")
     self.phase = ENDED
@@ -169,11 +182,44 @@ cdef inline object wait_advance(Wait self, object value, bint* yielded):
     return wait_begin(self, yielded)
 
 
+cdef int wait_refuse(Wait self) except -1:
+    if self.busy:
+        raise ValueError("coroutine already executing")
+    raise RuntimeError("cannot reuse already awaited coroutine")
+
+
 cdef inline object wait_begin(Wait self, bint* yielded):
     # Most calls end here.
-    wait_check(self)
-    answer = wait_ask(self, None, self.limit <= 0)
+    if wait_is_plain(self):
+        wait_check(self)
+        answer = wait_ask(self, None, self.limit <= 0)
+    else:
+        answer = wait_begin_with_care(self)
     return answer if answer is not UNANSWERED else wait_suspend(self, yielded)
+
+
+cdef inline bint wait_is_plain(Wait self) noexcept:
+    # Whether it neither runs code of the key's nor raises what a reducer has raised.
+    if self.kind == ENQUEUE:
+        return type(self.key) is int or type(self.key) is str
+    return self.kind != SUBMIT and self.kind != AWAIT_GROUP
+
+
+cdef object wait_begin_with_care(Wait self):
+    try:
+        self.busy = True
+        wait_check(self)
+        return wait_ask(self, None, self.limit <= 0)
+    except StopIteration as error:
+        raise wait_stopped(self) from error
+    finally:
+        self.busy = False
+
+
+cdef object wait_stopped(Wait self):
+    # Let out, it would be taken for a result.
+    kind = "generator" if self.kind >= AWAIT_OP else "coroutine"
+    return RuntimeError(f"{kind} raised StopIteration")
 
 
 cdef object wait_share(Wait self, bint* yielded):
@@ -202,7 +248,11 @@ cdef object wait_suspend(Wait self, bint* yielded):
         loop = waiter.loop
         while True:
             remaining = INFINITY if self.deadline == INFINITY else self.deadline - now_seconds()
+            # While there is nothing to lose: it runs Python code, at whose entry a handler may raise.
+            waiter.clear_alarm()
+            self.busy = True
             answer = wait_ask(self, waiter, remaining <= 0)
+            self.busy = False
             if answer is not UNANSWERED:
                 wait_leave(self)
                 return answer
@@ -223,9 +273,12 @@ cdef object wait_suspend(Wait self, bint* yielded):
             self.phase = SUSPENDED
             yielded[0] = True
             return answer
-    except BaseException:
+    except BaseException as error:
+        self.busy = False
         self.inner = None
         wait_leave(self)
+        if isinstance(error, StopIteration):
+            raise wait_stopped(self) from error
         raise
 
 
@@ -273,10 +326,7 @@ cdef int wait_leave(Wait self) except -1:
     waiter.leave()
     waiter.wakeup = None
     waiter.context = None
-    if waiter.timer is not None:
-        waiter.timer.cancel()
-        waiter.timer = None
-    return 0
+    return waiter.clear_alarm()
 
 
 cdef void wait_drop(Wait self) noexcept:
@@ -328,6 +378,8 @@ cdef int wait_check(Wait self) except -1:
         if self.kind == DEQUEUE_MANY:
             self.argument = check_limit(self.argument)
         self.row = opset_new(<OpQueue>self.home)
+        if self.kind == DEQUEUE_MANY:
+            self.op = [self.row]
     elif self.kind == ENQUEUE:
         queue_check_op(self.op)
     elif self.kind == AWAIT_GROUP:
@@ -388,7 +440,7 @@ cdef object wait_dequeue(Wait self, TaskWaiter waiter, bint last):
         wake_all(&wake)
     if answer == TAKEN_ROW:
         if self.kind == DEQUEUE_MANY:
-            return queue_take_more(queue, opset, queue_bound(self.argument))
+            return queue_take_more(queue, <list>self.op, queue_bound(self.argument))
         if self.kind == NEXT_ROW:
             iterator = <AsyncRowIterator>self.argument
             iterator.streak = iterator.streak + 1 if waiter is None else 0

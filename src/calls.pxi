@@ -183,9 +183,8 @@ cdef Answer queue_wait_to_dequeue(OpQueue self, double limit, Row** row) except 
         raise
 
 
-cdef list queue_take_more(OpQueue self, OpSet first, Py_ssize_t limit):
+cdef list queue_take_more(OpQueue self, list rows, Py_ssize_t limit):
     # A row that was taken, with up to `limit - 1` more that are ready.
-    cdef list rows = [first]
     if limit > 1:
         try:
             rows = queue_take(self, rows, limit - 1, False)

@@ -62,6 +62,7 @@ static void inflight_stop(PyObject *value) {
         self = (PyObject *)stop;
         memset((char *)self + sizeof(PyObject), 0, sizeof(PyStopIterationObject) - sizeof(PyObject));
     }
+    ((PyStopIterationObject *)self)->suppress_context = 0;
     ((PyStopIterationObject *)self)->args = PyTuple_New(0);
     ((PyStopIterationObject *)self)->value = Py_NewRef(value);
     PyErr_SetRaisedException(self);

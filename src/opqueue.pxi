@@ -191,8 +191,9 @@ cdef class OpQueue:
         cdef Py_ssize_t most = queue_bound(check_limit(limit))
         cdef double seconds = seconds_of(timeout)
         cdef OpSet opset = opset_new(self)
+        cdef list rows = [opset]
         queue_dequeue(self, opset, seconds, timeout)
-        return queue_take_more(self, opset, most)
+        return queue_take_more(self, rows, most)
 
     def drain(self):
         """Take everything that waits, now, whether its window is over or not. O(n), does not wait.

@@ -6,9 +6,9 @@
 # which resumes all that are there by then. So any number of wake-ups costs one callback, and inside
 # a task of the same loop not even the system call that ends the loop's sleep.
 #
-# A loop may be closed, or go away, with a wake-up on its way. Then it refuses the Delivery, or
-# drops it unrun, which the Delivery notices; either way its waiters leave what they wait for, and
-# what they were promised goes to the next in line. A loop that is only stopped keeps them.
+# A loop may be closed with a wake-up on its way, or with an alarm set. Then it refuses the Delivery,
+# or drops it, or the Alarm, unrun, which they notice; either way the waiters leave what they wait
+# for, and what they were promised goes to the next in line. A loop that is only stopped keeps them.
 #
 # While a node is in a list, or promised, it holds a reference to its waiter (`kept`), which has
 # the task: like asyncio's own queues, ours keep alive who waits for them. collect.pxi shows these
@@ -32,6 +32,7 @@ cdef extern from "Python.h":
     int Py_AddPendingCall(int (*function)(void*) except -1, void* argument)
     int PyThreadState_SetAsyncExc(unsigned long thread, object error)
     void PyErr_Fetch(PyObject** type, PyObject** value, PyObject** traceback) noexcept
+    void PyErr_Clear() noexcept
     void PyErr_Restore(PyObject* type, PyObject* value, PyObject* traceback) noexcept
 
 
@@ -54,22 +55,28 @@ cdef class Mailbox:
 
 
 @cython.final
-@cython.no_gc
 cdef class Delivery:
     # What the loop runs.
     cdef Mailbox mailbox
+    cdef object loop
     cdef bint pending        # given to the loop, which has not run it
 
-    def __cinit__(self, Mailbox mailbox):
+    def __cinit__(self, Mailbox mailbox, loop):
         self.mailbox = mailbox
+        self.loop = loop
 
     def __call__(self):
         self.pending = False
         mailbox_deliver(self.mailbox)
 
     def __del__(self):
-        if self.pending and not Py_IsFinalizing():
+        if not self.pending or Py_IsFinalizing():
+            return
+        if loop_is_closed(self.loop):
             mailbox_return(self.mailbox)
+        else:
+            # A signal handler has raised between the loop and the call.
+            mailbox_schedule(self.mailbox, self.loop)
 
 
 cdef object mailboxes = WeakKeyDictionary()
@@ -117,28 +124,54 @@ cdef void mailbox_schedule(Mailbox self, object loop) noexcept:
     cdef PyObject* type
     cdef PyObject* value
     cdef PyObject* traceback
+    cdef PyObject* failure = NULL
     cdef int outcome = 0
     cdef int i
     PyErr_Fetch(&type, &value, &traceback)
     for i in range(3):
-        outcome = mailbox_try_to_schedule(self, loop)
+        outcome = mailbox_try_to_schedule(self, loop, &failure)
         if outcome:
             break
     if not outcome:
-        # No memory, most likely: whoever posts next tries again.
+        # There is no memory, or no stack: whoever posts next tries again, or the main thread does.
         inflight_lock(&self.lock)
         self.scheduled = False
         inflight_unlock(&self.lock)
+        retain(<PyObject*>self)
+        if Py_AddPendingCall(mailbox_retry, <void*><PyObject*>self) != 0:
+            drop(<PyObject*>self)
     elif outcome < 0:
         mailbox_return(self)
+    if failure != NULL:
+        # Only now, or it would strike in the next try.
+        raise_later(<object>failure)
+        drop(failure)
     PyErr_Restore(type, value, traceback)
 
 
-cdef int mailbox_try_to_schedule(Mailbox self, object loop) noexcept:
-    # 1: the loop has a Delivery; -1: it is closed; 0: try again. A second one does no harm.
+cdef int mailbox_retry(void* argument) except -1:
+    cdef Mailbox self = <Mailbox><PyObject*>argument
+    cdef object loop
+    cdef bint posted
+    drop(<PyObject*>argument)
+    inflight_lock(&self.lock)
+    posted = self.head != NULL and not self.scheduled
+    if posted:
+        self.scheduled = True
+    inflight_unlock(&self.lock)
+    if posted:
+        loop = self.loop_ref()
+        if loop is not None:
+            mailbox_schedule(self, loop)
+    return 0
+
+
+cdef int mailbox_try_to_schedule(Mailbox self, object loop, PyObject** failure) noexcept:
+    # 1: the loop has a Delivery; -1: it is closed; 0: try again, a second one does no harm.
+    # `failure`, a reference, is what a signal handler has raised meanwhile.
     cdef Delivery delivery = None
     try:
-        delivery = Delivery(self)
+        delivery = Delivery(self, loop)
         delivery.pending = True
         # Only inside a task is it certain that the loop looks at its callbacks before it sleeps:
         # see _loops.inside_task.
@@ -154,11 +187,20 @@ cdef int mailbox_try_to_schedule(Mailbox self, object loop) noexcept:
     except BaseException as error:
         if delivery is not None:
             delivery.pending = False
-        if isinstance(error, PASSED_ON):
-            raise_later(error)
-            return 0
-        # What is not for a closed loop is for want of memory, most likely.
-        return -1 if isinstance(error, RuntimeError) else 0
+        # By asking, not by the type: too deep a recursion is a RuntimeError as well.
+        if loop_is_closed(loop):
+            return -1
+        if failure[0] == NULL and type(error) is not MemoryError and type(error) is not RecursionError:
+            retain(<PyObject*>error)
+            failure[0] = <PyObject*>error
+        return 0
+
+
+cdef bint loop_is_closed(object loop) noexcept:
+    try:
+        return bool(loop.is_closed())
+    except BaseException:
+        return False
 
 
 cdef int raise_later(object error) noexcept:
@@ -182,7 +224,7 @@ cdef int raise_pending(void* argument) except -1:
     raise error
 
 
-cdef inline WaitNode* mailbox_empty(Mailbox self, bint returning) noexcept:
+cdef inline WaitNode* mailbox_take(Mailbox self, bint returning) noexcept:
     # All that is there, now the caller's. While it is `returning`, nobody else schedules: who is
     # given what another could not take may be in this mailbox too.
     cdef WaitNode* node
@@ -198,7 +240,7 @@ cdef inline WaitNode* mailbox_empty(Mailbox self, bint returning) noexcept:
 cdef int mailbox_deliver(Mailbox self) except -1:
     # In the loop's thread, as one of its callbacks. What a task lets out of its step (Ctrl-C, an
     # exit) ends this one; the others are delivered when the loop goes on.
-    cdef WaitNode* node = mailbox_empty(self, False)
+    cdef WaitNode* node = mailbox_take(self, False)
     cdef TaskWaiter waiter
     cdef object failure = None
     while node != NULL:
@@ -206,10 +248,11 @@ cdef int mailbox_deliver(Mailbox self) except -1:
         # Once resumed, it may be woken again: what links the node is read before.
         node = node.wake_next
         drop(<PyObject*>waiter)
-        waiter.woken = True
         if failure is not None and isinstance(failure, PASSED_ON):
+            # Still on its way, so that nobody posts it again.
             mailbox_post(self, waiter)
             continue
+        waiter.woken = True
         try:
             waiter.resume()
         except BaseException as error:
@@ -222,7 +265,7 @@ cdef int mailbox_deliver(Mailbox self) except -1:
 
 cdef void mailbox_return(Mailbox self) noexcept:
     # The loop is gone, and nobody will be resumed: everybody leaves.
-    cdef WaitNode* node = mailbox_empty(self, True)
+    cdef WaitNode* node = mailbox_take(self, True)
     cdef TaskWaiter waiter
     while node != NULL:
         waiter = <TaskWaiter>node.owner
@@ -230,7 +273,28 @@ cdef void mailbox_return(Mailbox self) noexcept:
         drop(<PyObject*>waiter)
         waiter.leave()
         if node == NULL:
-            node = mailbox_empty(self, True)
+            node = mailbox_take(self, True)
+
+
+@cython.final
+cdef class Alarm:
+    # What the loop, and only the loop, has to run when it is time for a waiter to look again.
+    cdef TaskWaiter waiter
+    cdef uint64_t number
+
+    def __call__(self):
+        if self.waiter.alarm == self.number:
+            self.waiter.alarm += 1
+            self.waiter.resume()
+
+    def __del__(self):
+        if self.waiter is None or self.waiter.alarm != self.number or Py_IsFinalizing():
+            return
+        if loop_is_closed(self.waiter.loop):
+            self.waiter.leave()
+        else:
+            # A signal handler has raised between the loop and the call.
+            self.waiter.loop.call_soon_threadsafe(self.waiter._resume)
 
 
 cdef enum Role:
@@ -253,7 +317,8 @@ cdef class TaskWaiter(Waiter):
     # Belong to the loop's thread.
     cdef object wakeup              # resumes the task, while it is suspended
     cdef object context
-    cdef object timer
+    cdef object timer               # of the alarm; weak, or the alarm would not notice being dropped
+    cdef uint64_t alarm             # the number of the alarm that is set, if one is
     cdef double rest                # until the queue wants to be looked at again, in seconds
     cdef bint woken                 # a wake-up was delivered, and not yet taken notice of
     cdef bint interrupted
@@ -289,11 +354,22 @@ cdef class TaskWaiter(Waiter):
 
     cdef int set_alarm(self, double seconds) except -1:
         # Lets the task be resumed after so many seconds; the caller looks at its clock.
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        cdef Alarm alarm
         if seconds < INFINITY:
-            self.timer = self.loop.call_later(max(seconds, 0.0), self._resume)
+            alarm = Alarm()
+            alarm.waiter = self
+            alarm.number = self.alarm
+            self.timer = ref(self.loop.call_later(max(seconds, 0.0), alarm))
+        return 0
+
+    cdef int clear_alarm(self) except -1:
+        if self.timer is None:
+            return 0
+        self.alarm += 1
+        timer = self.timer()
+        self.timer = None
+        if timer is not None:
+            timer.cancel()
         return 0
 
     cdef void leave(self) noexcept:

@@ -6,13 +6,14 @@ whoever wakes puts the waiter into it, and the first to do so has the loop run a
 resumes all that are there by then. So any number of wake-ups costs one callback, and inside a task
 of the same loop not even the system call that ends the loop's sleep.
 
-A loop may be closed, or go away, with a wake-up on its way. Then it refuses the delivery, or drops
-it unrun, which the delivery notices; either way its waiters leave what they wait for, and what they
-were promised goes to the next in line. A loop that is only stopped keeps them.
+A loop may be closed with a wake-up on its way, or with an alarm set. Then it refuses the delivery, or
+drops it, or the alarm, unrun, which they notice; either way the waiters leave what they wait for,
+and what they were promised goes to the next in line. A loop that is only stopped keeps them.
 
 Assumes what outcome.py assumes of dicts, and the same of deques. What an interrupt leaves half
 done can be repeated: a waiter that is delivered twice is resumed once, a second delivery finds
-nothing.
+nothing, one that a live loop has dropped is sent again. Out of reach is an interrupt at the very
+entry of a finalizer, which the interpreter swallows.
 
 Rejected: an ``asyncio.Future`` for each wait (another callback between the wake-up and the task,
 and a promise that is lost if the loop is closed between the two); a callback for each wake-up.
@@ -29,7 +30,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context
 from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from .. import _fork
 from .._loops import TrioLoop, current_loop, inside_task
@@ -73,7 +74,7 @@ class Mailbox:
             self._send(loop, flag)
 
     def _send(self, loop: Any, flag: list[bool]) -> None:
-        delivery = _Delivery(self)
+        delivery = _Delivery(self, loop)
         try:
             delivery.pending = True
             if inside_task(loop):
@@ -84,28 +85,30 @@ class Mailbox:
                 if loop.is_closed():
                     raise RuntimeError("the loop is closed")
             flag[0] = True
-        except RuntimeError:
+        except BaseException:
             delivery.pending = False
-            insist(self.give_back)
-        except BaseException as error:
-            delivery.pending = False
-            if isinstance(error, PASSED_ON):
+            # By asking, not by the type: too deep a recursion is a RuntimeError as well.
+            if not loop.is_closed():
                 raise
-            # No memory, most likely: whoever posts next tries again.
+            insist(self.give_back)
 
-    def deliver(self) -> None:
-        """Resume everybody; in the thread of the loop, as one of its callbacks.
+    def deliver(self, delivery: _Delivery) -> None:
+        """Resume all that are there; in the thread of the loop, as one of its callbacks.
 
         What a task lets out of its step (Ctrl-C, an exit) ends this delivery; the others are
         resumed when the loop goes on.
         """
-        self._on_its_way.pop(_FLAG, None)
         waiters = self._waiters
         failures: list[BaseException] = []
         try:
+            delivery.pending = False
+            self._on_its_way.pop(_FLAG, None)
+            # Who comes later has a delivery of its own: tasks that wake each other let others run.
+            left = len(waiters)
             while True:
-                if not waiters:
+                if not left or not waiters:
                     break
+                left -= 1
                 waiter = waiters[0]
                 try:
                     waiter.resume()
@@ -114,48 +117,89 @@ class Mailbox:
                 except BaseException as error:
                     failures.append(error)
                 # Taken out only now: interrupted before, it is resumed by the next delivery.
-                waiters.popleft()
+                _remove(waiters, waiter)
         except BaseException:
-            if waiters:
-                self._send(waiters[0].get_loop(), self._on_its_way.setdefault(_FLAG, [False]))
+            self.send_again(delivery.loop)
             raise
         if failures:
             raise failures[0]
 
+    def send_again(self, loop: Any) -> None:
+        """A delivery was dropped, or left off: all that are there need another, if it can be had."""
+        self._on_its_way.pop(_FLAG, None)
+        if loop.is_closed():
+            self.give_back()
+        elif self._waiters:
+            self._send(loop, self._on_its_way.setdefault(_FLAG, [False]))
+
     def give_back(self) -> None:
-        """The loop is gone, and nobody will be resumed: everybody leaves."""
+        """The loop is gone, and nobody will be resumed: everybody leaves. Can be repeated."""
         waiters = self._waiters
         while True:
-            # Nobody else sends: who is given what another could not take may be in here too.
-            self._on_its_way[_FLAG] = [True]
-            while True:
-                try:
-                    waiter = waiters.popleft()
-                except IndexError:
-                    break
-                waiter.leave()
-            self._on_its_way.pop(_FLAG, None)
+            try:
+                # Nobody else sends: who is given what another could not take may be in here too.
+                self._on_its_way[_FLAG] = [True]
+                while True:
+                    try:
+                        waiter = waiters[0]
+                    except IndexError:
+                        break
+                    waiter.leave()
+                    _remove(waiters, waiter)
+            finally:
+                self._on_its_way.pop(_FLAG, None)
             if not waiters:
                 break
+
+
+def _remove(waiters: deque[TaskWaiter], waiter: TaskWaiter) -> None:
+    """Take out one that was at the front, if nobody else has."""
+    try:
+        waiters.remove(waiter)
+    except ValueError:
+        pass
 
 
 class _Delivery:
     """What the loop runs."""
 
-    __slots__ = ("_mailbox", "pending")
+    __slots__ = ("_mailbox", "loop", "pending")
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Mailbox, loop: Any) -> None:
         self._mailbox = mailbox
+        self.loop = loop
         # Given to the loop, which has not run it.
         self.pending = False
 
     def __call__(self) -> None:
-        self.pending = False
-        self._mailbox.deliver()
+        self._mailbox.deliver(self)
 
     def __del__(self) -> None:
         if self.pending and not (_is_finalizing is None or _is_finalizing()):
-            insist(self._mailbox.give_back)
+            insist(self._mailbox.send_again, self.loop)
+
+
+class _Alarm:
+    """What the loop, and only the loop, has to run when it is time for a waiter to look again."""
+
+    __slots__ = ("_pending", "_waiter")
+
+    def __init__(self, waiter: TaskWaiter, pending: list[bool]) -> None:
+        self._waiter = waiter
+        # The waiter's: emptied once it waits for this no more.
+        self._pending = pending
+
+    def __call__(self) -> None:
+        self._waiter.resume()
+        self._pending.clear()
+
+    def __del__(self) -> None:
+        if self._pending and not (_is_finalizing is None or _is_finalizing()):
+            if self._waiter.get_loop().is_closed():
+                self._waiter.leave()
+            else:
+                # An interrupt has come between the loop and the call.
+                self._waiter.wake()
 
 
 _mailboxes: WeakKeyDictionary[Any, Mailbox] = WeakKeyDictionary()
@@ -168,7 +212,8 @@ class TaskWaiter(Waiter):
     """
 
     __slots__ = (
-        "_asyncio_future_blocking", "_context", "_interrupted", "_leave", "_loop", "_mailbox", "_suspended", "_wakeup",
+        "_asyncio_future_blocking", "_context", "_interrupted", "_leave", "_loop", "_mailbox", "_message", "_suspended",
+        "_wakeup",
     )  # fmt: skip
 
     # Resumes the task, while it is suspended. Not dropped by a coroutine that is being closed: the
@@ -188,7 +233,8 @@ class TaskWaiter(Waiter):
         self._wakeup = None
         self._context = None
         self._suspended = False
-        self._interrupted: CancelledError | None = None
+        self._interrupted = False
+        self._message: Any = None
         self._asyncio_future_blocking = False
 
     def wake(self) -> None:
@@ -205,10 +251,14 @@ class TaskWaiter(Waiter):
             return
         self._suspended = False
         self._wakeup = self._context = None
-        if context is None:
-            wakeup(self)
-        else:
-            context.run(wakeup, self)
+        try:
+            if context is None:
+                wakeup(self)
+            else:
+                context.run(wakeup, self)
+        finally:
+            # A cancellation's traceback refers to this frame, and the task to the cancellation.
+            del self, wakeup, context
 
     async def park(self, until: float | None) -> None:
         """Be suspended until woken, or until ``until`` on ``time.monotonic``; ``None`` is for ever.
@@ -222,11 +272,16 @@ class TaskWaiter(Waiter):
         elif seconds == math.inf:
             await self
         else:
-            timer = loop.call_later(seconds, self.resume)
+            pending = [True]
+            # Weak, or the alarm would not notice being dropped.
+            timer = ref(loop.call_later(seconds, _Alarm(self, pending)))
             try:
                 await self
             finally:
-                timer.cancel()
+                pending.clear()
+                handle = timer()
+                if handle is not None:
+                    handle.cancel()
 
     def __await__(self) -> Generator[Any, None, None]:
         self._asyncio_future_blocking = True
@@ -253,16 +308,18 @@ class TaskWaiter(Waiter):
         return 1
 
     def cancel(self, msg: Any = None) -> bool:
-        if not self._suspended or self._interrupted is not None:
+        if not self._suspended or self._interrupted:
             return False
-        self._interrupted = CancelledError() if msg is None else CancelledError(msg)
+        self._interrupted = True
+        self._message = msg
         # Not at once: it is called from within other tasks.
         self._loop.call_soon(self.resume)
         return True
 
     def result(self) -> None:
-        if self._interrupted is not None:
-            raise self._interrupted
+        if self._interrupted:
+            # A new one: kept here, its traceback would be a reference cycle.
+            raise CancelledError() if self._message is None else CancelledError(self._message)
 
     def exception(self) -> None:
         self.result()
@@ -271,7 +328,7 @@ class TaskWaiter(Waiter):
         return not self._suspended
 
     def cancelled(self) -> bool:
-        return self._interrupted is not None
+        return self._interrupted
 
 
 @types.coroutine

@@ -1,0 +1,307 @@
+"""What goes wrong while tasks are woken harms nobody else: interrupts, deep stacks, dying timekeepers.
+
+Each of these was a fault once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sys
+
+import pytest
+from aio import LoopThread, cancelled, drive, finished, nobody_waits, park_and_stop, parked_consumers, run_once
+from helpers import HANG, Worker, put, wait_consumers
+
+import inflight
+
+
+class Interrupt(Exception):
+    """Raised by what stands for a signal handler."""
+
+
+def interrupted_loop(failures):
+    """A loop whose ``call_soon_threadsafe`` is interrupted at its entry, once for each of ``failures``."""
+    probe = asyncio.new_event_loop()
+    probe.close()
+
+    class InterruptedLoop(type(probe)):  # type: ignore[misc]
+        def call_soon_threadsafe(self, callback, *arguments, context=None):
+            if failures:
+                raise failures.pop(0)
+            return super().call_soon_threadsafe(callback, *arguments, context=context)
+
+    return InterruptedLoop()
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Interrupt])
+def test_an_interrupt_during_a_wake_neither_loses_the_wake_nor_is_lost(make_queue, interrupt):
+    failures = []
+    loop = interrupted_loop(failures)
+    queue = make_queue()
+    task = park_and_stop(loop, queue, queue.adequeue())
+    failures.append(interrupt())
+    with pytest.raises(interrupt):
+        ops = put(queue, "a")
+        # The native implementation raises it when its call has returned.
+        for _ in range(1000):
+            pass
+    ops = [op for row in [loop.run_until_complete(task)] for op in row]
+    assert not failures
+    assert ops[0].key == "a"
+    loop.close()
+
+
+def test_too_deep_a_stack_is_no_closed_loop(make_queue):
+    """Both are RuntimeErrors."""
+    failures = []
+    loop = interrupted_loop(failures)
+    queue = make_queue()
+    task = park_and_stop(loop, queue, queue.adequeue())
+    failures.append(RecursionError())
+    with contextlib.suppress(RecursionError):
+        put(queue, "a")
+    assert loop.run_until_complete(task).key == "a"
+    loop.close()
+
+
+def test_a_wake_from_a_deep_stack_reaches_its_task(impl):
+    """The next to wake tries again at the latest."""
+    if impl.name == "pure":
+        pytest.skip("may run out of stack before it has noted whom to wake")
+
+    async def main():
+        for headroom in range(1, 40):
+            queue = impl.OpQueue(None, None)
+            (task,) = await parked_consumers(queue, 1)
+
+            def dive(left, queue=queue):
+                if left:
+                    dive(left - 1)
+                else:
+                    queue.submit("deep")
+
+            depth = 0
+            frame = sys._getframe()
+            while frame is not None:
+                depth += 1
+                frame = frame.f_back
+            try:
+                dive(sys.getrecursionlimit() - depth - headroom)
+            except RecursionError:
+                pass
+            queue.submit("other")
+            other = impl.OpQueue(None, None)
+            (second,) = await parked_consumers(other, 1)
+            other.submit("a")
+            assert (await finished(second))[0].key == "a"
+            assert (await finished(task))[0].key in ("deep", "other"), headroom
+
+    asyncio.run(main())
+
+
+def test_the_loop_of_the_timekeeper_is_closed(impl):
+    """Who is next in line keeps the time of the windows."""
+    queue = impl.OpWindow(None, None, 0.05)
+    loop = asyncio.new_event_loop()
+    op = queue.submit("a")
+    task = park_and_stop(loop, queue, queue.adequeue())
+    thread = Worker(queue.dequeue)
+    wait_consumers(queue, 2)
+    loop.close()
+    assert thread.result().finish_all("late") == 1
+    assert op.result() == "late"
+    assert not task.done()
+
+
+def test_an_exit_out_of_one_task_leaves_the_others_woken(make_queue):
+    loop = asyncio.new_event_loop()
+    queue = make_queue()
+
+    async def leave():
+        await queue.adequeue()
+        raise SystemExit(3)
+
+    first = park_and_stop(loop, queue, leave())
+    others = [park_and_stop(loop, queue, queue.adequeue(HANG)) for _ in range(3)]
+    put(queue, *range(4))
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(first)
+    rows = loop.run_until_complete(asyncio.gather(*others))
+    assert [row.key for row in rows] == [1, 2, 3]
+    assert nobody_waits(queue)
+    loop.close()
+
+
+async def test_tasks_that_wake_each_other_let_others_run(impl):
+    queues = [impl.OpQueue(None, None) for _ in range(2)]
+
+    async def pass_on(source, target):
+        while True:
+            (await source.adequeue()).finish_all()
+            target.submit("ball")
+
+    players = [asyncio.ensure_future(pass_on(*order)) for order in (queues, queues[::-1])]
+    queues[0].submit("ball")
+    await asyncio.sleep(0.01)
+    for player in players:
+        player.cancel()
+    assert await cancelled(*players)
+
+
+async def test_a_stop_iteration_is_no_result(impl):
+    class Key:
+        def __hash__(self):
+            raise StopIteration("no result")
+
+    queue = impl.OpQueue(None, None)
+    for call in (lambda: queue.aenqueue(Key(), impl.Op(1)), lambda: queue.asubmit(Key())):
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            await call()
+    assert len(queue) == 0
+
+    def reduce(results):
+        raise StopIteration("no result")
+
+    group = impl.CallGroup(reduce)
+    group.seal()
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        await group
+
+
+async def test_a_stop_iteration_that_is_thrown_in_is_no_result(make_queue):
+    wait = make_queue().adequeue()
+    wait.send(None)
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        wait.throw(StopIteration())
+
+
+async def test_an_exception_that_cannot_be_made_is_thrown_in(make_queue):
+    queue = make_queue()
+    wait = queue.adequeue()
+    wait.send(None)
+    with pytest.raises(TypeError):
+        wait.throw(UnicodeDecodeError)
+    wait.close()
+    del wait
+    assert nobody_waits(queue)
+    put(queue, "a")
+    assert drive(queue.adequeue(0)).key == "a"
+
+
+async def test_a_coroutine_that_is_awaited_already_is_refused(make_queue):
+    queue = make_queue()
+    wait = queue.adequeue()
+
+    async def take():
+        return await wait
+
+    (first,) = await parked_consumers(queue, 1, take)
+    with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+        await take()
+    put(queue, "a")
+    assert (await finished(first))[0].key == "a"
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        await take()
+
+
+async def test_a_key_closes_the_call_that_compares_it(impl):
+    """As of any coroutine that is running, ValueError."""
+    queue = impl.OpQueue(None, None)
+
+    class Key:
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            wait.close()
+            return False
+
+    queue.submit(Key())
+    wait = queue.asubmit(Key())
+    with pytest.raises(ValueError, match="coroutine already executing"):
+        await wait
+    assert len(queue) == 1
+
+
+@pytest.mark.parametrize("what", ["row", "op", "group", "room"])
+async def test_a_cancelled_wait_leaves_no_reference_cycle(impl, what):
+    queue, full = impl.OpQueue(None, None), impl.OpQueue(1, None)
+    kept = [full.submit("a"), impl.Op("b"), impl.CallGroup()]
+
+    async def wait():
+        call = {"row": queue.adequeue, "op": kept[1].__await__, "group": kept[2].__await__, "room": wait_for_room}[what]
+        await (call() if what in ("row", "room") else kept[1 if what == "op" else 2])
+
+    async def wait_for_room():
+        await full.asubmit("c")
+
+    async def cancel():
+        for timeout in (None, 30):
+            task = asyncio.ensure_future(wait() if timeout is None else asyncio.wait_for(wait(), timeout))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+            assert await cancelled(task)
+
+    await cancel()
+    gc.collect()
+    gc.disable()
+    try:
+        await cancel()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [each for each in gc.garbage if type(each).__module__.startswith("inflight") or each in kept]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not left
+
+
+def test_a_delivery_that_a_live_loop_dropped_is_sent_again(make_queue):
+    """An interrupt between the loop and the callback: the loop has taken it, and does not call it."""
+    dropped = []
+
+    probe = asyncio.new_event_loop()
+    probe.close()
+
+    class DroppingLoop(type(probe)):  # type: ignore[misc]
+        def call_soon_threadsafe(self, callback, *arguments, context=None):
+            if not dropped:
+                dropped.append(type(callback).__name__)
+                return None
+            return super().call_soon_threadsafe(callback, *arguments, context=context)
+
+    loop = DroppingLoop()
+    queue = make_queue()
+    task = park_and_stop(loop, queue, queue.adequeue())
+    put(queue, "a")
+    assert len(dropped) == 1
+    assert loop.run_until_complete(task).key == "a"
+    loop.close()
+
+
+def test_a_wake_meets_a_waiter_whose_alarm_went_off(impl, clock):
+    """A row that fills up while its consumer is resumed by the time."""
+    queue = impl.OpWindow(None, 2, 10)
+    with LoopThread() as loop:
+        take = loop.submit(queue.adequeue(HANG))
+        wait_consumers(queue, 1)
+        ops = [queue.submit("a"), queue.submit("a")]
+        assert len(take.result(HANG)) == 2
+    assert not any(op.done() for op in ops)
+
+
+def test_the_run_of_trio_that_refuses_is_closed():
+    trio = pytest.importorskip("trio")
+    loop = trio.run(_current_loop)
+    assert not loop.is_closed()
+    with pytest.raises(RuntimeError):
+        loop.call_soon_threadsafe(run_once)
+    assert loop.is_closed()
+
+
+async def _current_loop():
+    return inflight._loops.current_loop()
