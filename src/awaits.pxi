@@ -440,7 +440,8 @@ cdef object wait_dequeue(Wait self, TaskWaiter waiter, bint last):
         wake_all(&wake)
     if answer == TAKEN_ROW:
         if self.kind == DEQUEUE_MANY:
-            return queue_take_more(queue, <list>self.op, queue_bound(self.argument))
+            rows, self.op = self.op, None
+            return queue_take_more(queue, <list>rows, queue_bound(self.argument))
         if self.kind == NEXT_ROW:
             iterator = <AsyncRowIterator>self.argument
             iterator.streak = iterator.streak + 1 if waiter is None else 0
@@ -472,7 +473,7 @@ cdef object wait_enqueue(Wait self, TaskWaiter waiter, bint last):
             wake_all(&wake)
         if answer != COMPARE:
             break
-        probe_compare(&probe)
+        wait_compare(self, &probe)
     if probe.equal != NULL or probe.unequal != NULL:
         probe_clear(&probe)
     if answer == WAIT:
@@ -483,6 +484,19 @@ cdef object wait_enqueue(Wait self, TaskWaiter waiter, bint last):
     self.op = None
     self.key = None
     return op if self.kind == SUBMIT else None
+
+
+cdef int wait_compare(Wait self, Probe* probe) except -1:
+    # Even an int may have to be compared with a key that has code of its own.
+    cdef bint busy = self.busy
+    try:
+        self.busy = True
+        probe_compare(probe)
+    except StopIteration as error:
+        raise wait_stopped(self) from error
+    finally:
+        self.busy = busy
+    return 0
 
 
 cdef object wait_submit(Wait self, TaskWaiter waiter, bint last):

@@ -32,7 +32,6 @@ cdef extern from "Python.h":
     int Py_AddPendingCall(int (*function)(void*) except -1, void* argument)
     int PyThreadState_SetAsyncExc(unsigned long thread, object error)
     void PyErr_Fetch(PyObject** type, PyObject** value, PyObject** traceback) noexcept
-    void PyErr_Clear() noexcept
     void PyErr_Restore(PyObject* type, PyObject* value, PyObject* traceback) noexcept
 
 
@@ -46,6 +45,7 @@ cdef class Mailbox:
     cdef WaitNode* head      # linked by wake_next, each with a reference to its owner
     cdef WaitNode* tail
     cdef bint scheduled      # a Delivery is on its way
+    cdef int retries         # of the main thread, in turn
     cdef uint64_t generation # of the last fork: what was on its way in the parent is not here
 
     def __cinit__(self, loop):
@@ -77,6 +77,10 @@ cdef class Delivery:
         else:
             # A signal handler has raised between the loop and the call.
             mailbox_schedule(self.mailbox, self.loop)
+
+
+cdef enum:
+    MOST_RETRIES = 1000      # a loop that always refuses must not keep the main thread busy
 
 
 cdef object mailboxes = WeakKeyDictionary()
@@ -126,6 +130,7 @@ cdef void mailbox_schedule(Mailbox self, object loop) noexcept:
     cdef PyObject* traceback
     cdef PyObject* failure = NULL
     cdef int outcome = 0
+    cdef bint again
     cdef int i
     PyErr_Fetch(&type, &value, &traceback)
     for i in range(3):
@@ -136,9 +141,11 @@ cdef void mailbox_schedule(Mailbox self, object loop) noexcept:
         # There is no memory, or no stack: whoever posts next tries again, or the main thread does.
         inflight_lock(&self.lock)
         self.scheduled = False
+        self.retries += 1
+        again = self.retries < MOST_RETRIES
         inflight_unlock(&self.lock)
         retain(<PyObject*>self)
-        if Py_AddPendingCall(mailbox_retry, <void*><PyObject*>self) != 0:
+        if not again or Py_AddPendingCall(mailbox_retry, <void*><PyObject*>self) != 0:
             drop(<PyObject*>self)
     elif outcome < 0:
         mailbox_return(self)
@@ -232,6 +239,7 @@ cdef inline WaitNode* mailbox_take(Mailbox self, bint returning) noexcept:
     node = self.head
     self.head = NULL
     self.tail = NULL
+    self.retries = 0
     self.scheduled = returning and node != NULL
     inflight_unlock(&self.lock)
     return node

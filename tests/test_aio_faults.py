@@ -161,6 +161,18 @@ async def test_a_stop_iteration_is_no_result(impl):
             await call()
     assert len(queue) == 0
 
+    class Equal:
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            raise StopIteration("no result")
+
+    queue.submit(Equal())
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        await queue.aenqueue(1, impl.Op(1))
+    assert len(queue) == 1
+
     def reduce(results):
         raise StopIteration("no result")
 
