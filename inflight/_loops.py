@@ -14,11 +14,15 @@ Rejected: sniffio, a dependency for one question.
 from __future__ import annotations
 
 import sys
-from asyncio import _get_running_loop, current_task
+from asyncio import BaseEventLoop, Handle, _get_running_loop, current_task
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Protocol
 
-__all__ = ["READY_ROWS", "Loop", "Parked", "TrioLoop", "current_loop", "inside_task"]
+__all__ = ["READY_ROWS", "Loop", "Parked", "TrioLoop", "current_loop", "inside_callback", "inside_step"]
+
+_CALLBACK = Handle._run.__code__
+_TURN = BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
 
 READY_ROWS = 128
 """How many rows ``async for`` takes without suspending before it lets the loop's others run."""
@@ -40,13 +44,28 @@ class Parked(Protocol):
     def remove_done_callback(self, fn: Callable[[Any], object]) -> int: ...
 
 
-def inside_task(loop: Loop) -> bool:
-    """Whether this is a step of a task of ``loop``, which then looks at its callbacks before it sleeps.
+def inside_step(loop: Loop) -> bool:
+    """Whether ``loop`` runs one of its callbacks, so that it looks at the others before it sleeps.
 
-    In the thread of a loop, but in none of its tasks, a signal handler or a finalizer may have
+    In the thread of a loop, but in none of its callbacks, a signal handler or a finalizer may have
     come between that look and the sleep: there only ``call_soon_threadsafe`` ends the sleep.
     """
-    return _get_running_loop() is loop and current_task(loop) is not None
+    return _get_running_loop() is loop and (current_task(loop) is not None or inside_callback(loop))
+
+
+def inside_callback(loop: Loop) -> bool:
+    """The same of the loop that runs in this thread, where it runs none of its tasks. O(frames up to it)."""
+    if "uvloop" in sys.modules and isinstance(loop, sys.modules["uvloop"].Loop):
+        # Its sleep ends for a signal, whose handler it runs as a callback.
+        return True
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is _CALLBACK:
+            return True
+        if frame.f_code is _TURN:
+            return False
+        frame = frame.f_back
+    return False
 
 
 def current_loop() -> Any:

@@ -4,7 +4,7 @@
 # loop's Mailbox brings wake-ups to the loop's thread, where alone tasks may be resumed: whoever
 # wakes puts the waiter's node into the mailbox, and the first to do so has the loop run a Delivery,
 # which resumes all that are there by then. So any number of wake-ups costs one callback, and inside
-# a task of the same loop not even the system call that ends the loop's sleep.
+# a task or a callback of the same loop not even the system call that ends the loop's sleep.
 #
 # A loop may be closed with a wake-up on its way, or with an alarm set. Then it refuses the Delivery,
 # or drops it, or the Alarm, unrun, which they notice; either way the waiters leave what they wait
@@ -22,7 +22,7 @@
 from asyncio import CancelledError, _get_running_loop, current_task
 from weakref import WeakKeyDictionary, ref
 
-from inflight._loops import READY_ROWS, TrioLoop, current_loop
+from inflight._loops import READY_ROWS, TrioLoop, current_loop, inside_callback
 
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
@@ -180,9 +180,9 @@ cdef int mailbox_try_to_schedule(Mailbox self, object loop, PyObject** failure) 
     try:
         delivery = Delivery(self, loop)
         delivery.pending = True
-        # Only inside a task is it certain that the loop looks at its callbacks before it sleeps:
-        # see _loops.inside_task.
-        if _get_running_loop() is loop and current_task(loop) is not None:
+        # Only inside a step of its own is it certain that the loop looks at its callbacks before it
+        # sleeps: see _loops.inside_step.
+        if _get_running_loop() is loop and (current_task(loop) is not None or inside_callback(loop)):
             loop.call_soon(delivery)
             return 1
         loop.call_soon_threadsafe(delivery)

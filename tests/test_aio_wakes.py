@@ -126,6 +126,21 @@ async def test_a_plain_callback_wakes_a_task(make_queue):
     assert keys(await ended(task)) == [1]
 
 
+def test_waking_from_a_callback_of_the_same_loop_costs_no_call(make_queue, loop_factory):
+    async def main():
+        loop = asyncio.get_running_loop()
+        queue = make_queue()
+        tasks = await parked_consumers(queue, 10)
+        before = loop.wakes
+        for key in range(5):
+            loop.call_soon(put, queue, key)
+        loop.call_later(0.001, put, queue, *range(5, 10))
+        assert keys(await ended(*tasks)) == list(range(10))
+        return loop.wakes - before
+
+    assert run(main(), counting(loop_factory)) == 0
+
+
 async def test_many_wakes_from_threads_reach_a_busy_loop(make_queue):
     queue = make_queue()
     total = 500

@@ -4,7 +4,7 @@ A ``TaskWaiter`` is what a suspended task waits on: the part of ``asyncio.Future
 Its loop's ``Mailbox`` brings wake-ups to the thread of the loop, where alone tasks may be resumed:
 whoever wakes puts the waiter into it, and the first to do so has the loop run a ``_Delivery``, which
 resumes all that are there by then. So any number of wake-ups costs one callback, and inside a task
-of the same loop not even the system call that ends the loop's sleep.
+or a callback of the same loop not even the system call that ends the loop's sleep.
 
 A loop may be closed with a wake-up on its way, or with an alarm set. Then it refuses the delivery, or
 drops it, or the alarm, unrun, which they notice; either way the waiters leave what they wait for,
@@ -33,7 +33,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from .. import _fork
-from .._loops import TrioLoop, current_loop, inside_task
+from .._loops import TrioLoop, current_loop, inside_step
 from .._report import PASSED_ON
 from .waiters import Waiter, insist
 
@@ -77,7 +77,7 @@ class Mailbox:
         delivery = _Delivery(self, loop)
         try:
             delivery.pending = True
-            if inside_task(loop):
+            if inside_step(loop):
                 loop.call_soon(delivery)
             else:
                 loop.call_soon_threadsafe(delivery)
