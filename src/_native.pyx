@@ -18,7 +18,8 @@ One extension module, put together from one file per idea, kernel first, shell a
              op.pxi, callgroup.pxi, opset.pxi, opqueue.pxi, dedupequeue.pxi, opwindow.pxi
              calls.pxi       what a queue's calls that may wait have in common
              tasks.pxi       waiting as a task of an event loop
-             awaits.pxi      the calls that are awaited
+             awaits.pxi      the calls that are awaited: a coroutine
+             asks.pxi        what they ask for
              collect.pxi     shows the references held in C structures to the garbage collector
 
 Methods are plain method descriptors (`binding=False`), which the interpreter calls faster than
@@ -126,6 +127,7 @@ include "opqueue.pxi"
 include "calls.pxi"
 include "tasks.pxi"
 include "awaits.pxi"
+include "asks.pxi"
 include "dedupequeue.pxi"
 include "opwindow.pxi"
 include "collect.pxi"

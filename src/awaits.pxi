@@ -5,7 +5,7 @@
 # that. Otherwise it lines up as a TaskWaiter and is suspended by its loop, and asks again each time
 # that it is resumed, as a thread does between two parks (calls.pxi). Whatever ends it, an answer,
 # an exception thrown in, being closed or dropped, it leaves the line, and what it was promised
-# goes to the next.
+# goes to the next. What it asks for is in asks.pxi.
 #
 # A coroutine, and not only an awaitable, so that create_task() and TaskGroup take it; made lazily,
 # so that a call that nobody awaits has taken nothing, and says so.
@@ -334,7 +334,7 @@ cdef void wait_drop(Wait self) noexcept:
     try:
         if self.phase == SUSPENDED:
             wait_leave(self)
-        elif self.phase == FRESH and self.kind < AWAIT_OP:
+        elif self.kind < AWAIT_OP:
             warn(f"coroutine '{KIND_NAMES[self.kind]}' was never awaited", RuntimeWarning)
     except BaseException as error:
         PyErr_SetObject(type(error), error)
@@ -367,182 +367,6 @@ cdef int wait_send(PyObject* self, PyObject* value, PyObject** result) except -1
     retain(<PyObject*>answer)
     result[0] = <PyObject*>answer
     return 1 if yielded else 0
-
-
-# ---- what the calls ask for ---------------------------------------------------------------------
-
-
-cdef int wait_check(Wait self) except -1:
-    # Checks the arguments, and makes what must not fail once something was taken.
-    if self.kind <= NEXT_ROW:
-        if self.kind == DEQUEUE_MANY:
-            self.argument = check_limit(self.argument)
-        self.row = opset_new(<OpQueue>self.home)
-        if self.kind == DEQUEUE_MANY:
-            self.op = [self.row]
-    elif self.kind == ENQUEUE:
-        queue_check_op(self.op)
-    elif self.kind == AWAIT_GROUP:
-        group_refuse_reducer(<CallGroup>self.home)
-    self.limit = INFINITY if self.timeout is None else seconds_of(self.timeout)
-    if self.kind == SUBMIT:
-        key_check(self.key)
-        self.op = op_new(None, self.key, self.argument)
-        self.argument = None
-    return 0
-
-
-cdef inline object wait_ask(Wait self, TaskWaiter waiter, bint last):
-    # The answer, or UNANSWERED; then `waiter`, if there is one, is in line. On the `last` try there
-    # is an answer.
-    if self.kind <= NEXT_ROW:
-        return wait_dequeue(self, waiter, last)
-    if self.kind == ENQUEUE:
-        return wait_enqueue(self, waiter, last)
-    if self.kind == SUBMIT:
-        return wait_submit(self, waiter, last)
-    if self.kind == JOIN:
-        return wait_join(self, waiter, last)
-    return wait_complete(self, waiter)
-
-
-cdef inline WaitNode* node_of(TaskWaiter waiter) noexcept:
-    # Under the lock of what is waited for: a wake-up that was delivered is taken notice of.
-    if waiter is None:
-        return NULL
-    if waiter.woken:
-        waiter.woken = False
-        waiter.node.signalled = False
-    return &waiter.node
-
-
-cdef object wait_dequeue(Wait self, TaskWaiter waiter, bint last):
-    cdef WakeChain wake = WakeChain(NULL, NULL)
-    cdef OpQueue queue = <OpQueue>self.home
-    cdef Engine* engine = &queue.engine
-    cdef AsyncRowIterator iterator
-    cdef OpSet opset
-    cdef WaitNode* node
-    cdef Row* row = NULL
-    cdef Answer answer
-    cdef double now = queue.now()
-    inflight_lock(&engine.lock)
-    node = node_of(waiter)
-    answer = engine_dequeue(engine, node, last, now, &row, &wake)
-    if node != NULL:
-        waiter.rest = node.armed - now
-    inflight_unlock(&engine.lock)
-    if answer == TAKEN_ROW:
-        opset = self.row
-        self.row = None
-        opset_fill(opset, queue, row)
-    if wake.head != NULL:
-        wake_all(&wake)
-    if answer == TAKEN_ROW:
-        if self.kind == DEQUEUE_MANY:
-            rows, self.op = self.op, None
-            return queue_take_more(queue, <list>rows, queue_bound(self.argument))
-        if self.kind == NEXT_ROW:
-            iterator = <AsyncRowIterator>self.argument
-            iterator.streak = iterator.streak + 1 if waiter is None else 0
-        return opset
-    if answer == WAIT or (answer == EMPTY and not last):
-        return UNANSWERED
-    if answer == EMPTY:
-        queue_raise_empty(self.limit, self.timeout)
-    if self.kind == NEXT_ROW:
-        raise StopAsyncIteration
-    raise QueueClosedError("the queue is closed and drained")
-
-
-cdef object wait_enqueue(Wait self, TaskWaiter waiter, bint last):
-    cdef WakeChain wake = WakeChain(NULL, NULL)
-    cdef OpQueue queue = <OpQueue>self.home
-    cdef Engine* engine = &queue.engine
-    cdef object op = self.op
-    cdef Probe probe
-    cdef Answer answer
-    cdef double now
-    probe_init(&probe, self.key)
-    while True:
-        now = queue.now()
-        inflight_lock(&engine.lock)
-        answer = engine_enqueue(engine, &probe, <PyObject*>op, node_of(waiter), last, now, &wake)
-        inflight_unlock(&engine.lock)
-        if wake.head != NULL:
-            wake_all(&wake)
-        if answer != COMPARE:
-            break
-        wait_compare(self, &probe)
-    if probe.equal != NULL or probe.unequal != NULL:
-        probe_clear(&probe)
-    if answer == WAIT:
-        return UNANSWERED
-    if answer != ACCEPTED:
-        queue_refuse(queue, answer, self.key)
-    # A task keeps its coroutine, which must not keep the operation alive.
-    self.op = None
-    self.key = None
-    return op if self.kind == SUBMIT else None
-
-
-cdef int wait_compare(Wait self, Probe* probe) except -1:
-    # Even an int may have to be compared with a key that has code of its own.
-    cdef bint busy = self.busy
-    try:
-        self.busy = True
-        probe_compare(probe)
-    except StopIteration as error:
-        raise wait_stopped(self) from error
-    finally:
-        self.busy = busy
-    return 0
-
-
-cdef object wait_submit(Wait self, TaskWaiter waiter, bint last):
-    try:
-        return wait_enqueue(self, waiter, last)
-    except BaseException:
-        wait_retire(self)
-        raise
-
-
-cdef void wait_retire(Wait self) noexcept:
-    # Nobody else knows the operation of `asubmit` until it is accepted; then it is no more here.
-    if self.kind == SUBMIT and self.op is not None:
-        (<Op>self.op).completion.state = RETIRED
-        self.op = None
-
-
-cdef object wait_join(Wait self, TaskWaiter waiter, bint last):
-    cdef Engine* engine = &(<OpQueue>self.home).engine
-    cdef Answer answer
-    inflight_lock(&engine.lock)
-    answer = engine_join(engine, node_of(waiter), last)
-    inflight_unlock(&engine.lock)
-    return True if answer == DONE else False if last else UNANSWERED
-
-
-cdef inline Completion* wait_completion(Wait self) noexcept:
-    return &(<Op>self.home).completion if self.kind == AWAIT_OP else &(<CallGroup>self.home).completion
-
-
-cdef object wait_complete(Wait self, TaskWaiter waiter):
-    cdef Completion* completion = wait_completion(self)
-    cdef WaitNode* node
-    cdef bint finished = inflight_load(&completion.state) != PENDING
-    if not finished:
-        if waiter is None:
-            return UNANSWERED
-        inflight_lock(&completion.lock)
-        finished = completion.state != PENDING
-        node = node_of(waiter)
-        if not finished and node.list == NULL:
-            list_append(&completion.waiters, node)
-        inflight_unlock(&completion.lock)
-        if not finished:
-            return UNANSWERED
-    return op_outcome(<Op>self.home) if self.kind == AWAIT_OP else group_outcome(<CallGroup>self.home)
 
 
 @cython.final

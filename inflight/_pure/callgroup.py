@@ -266,14 +266,12 @@ class CallGroup(Outcome, Generic[K, M, R]):
         1
         """
         self._refuse_reducer()
-        ended = yield from self._awaited()
-        error = ended[1]
-        if error is None:
-            return cast("Results[K, M, R]", ended[0])
+        yield from self._awaited()
         try:
-            raise to_raise(error, ended[2])
+            return self.result()
         finally:
-            del self, ended, error
+            # As there.
+            del self
 
     def add_done_callback(self, fn: Callable[[CallGroup[K, M, R]], object]) -> None:
         """Have ``fn(group)`` called once the reducer has returned, in the thread that ran it.

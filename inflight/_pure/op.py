@@ -215,14 +215,12 @@ class Op(Outcome, Generic[K, M, R]):
         >>> asyncio.run(main())
         7
         """
-        ended = yield from self._awaited()
-        error = ended[1]
-        if error is None:
-            return cast("R", ended[0])
+        yield from self._awaited()
         try:
-            raise to_raise(error, ended[2])
+            return self.result()
         finally:
-            del self, ended, error
+            # As there.
+            del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The error, or ``None`` if it succeeded; waits as ``result`` does. A cancellation is

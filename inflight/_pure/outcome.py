@@ -117,12 +117,11 @@ class Outcome:
         finally:
             cell.pop(slot, None)
 
-    def _awaited(self) -> Generator[Any, None, Ended]:
-        """``_wait``, without an end, for a task."""
+    def _awaited(self) -> Generator[Any, None, None]:
+        """Until it is settled: ``_wait``, without an end, for a task."""
         cell = self._cell
-        found: Ended | None = cell.get(OUTCOME)
-        if found is not None:
-            return found
+        if OUTCOME in cell:
+            return
         slot = next(_slots)
         waiter = TaskWaiter(lambda _: cell.pop(slot, None))
         try:
@@ -131,8 +130,6 @@ class Outcome:
                 if OUTCOME in cell:
                     break
                 yield from waiter.park(None).__await__()
-            ended: Ended = cell[OUTCOME]
-            return ended
         finally:
             cell.pop(slot, None)
 
