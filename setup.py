@@ -6,6 +6,9 @@ INFLIGHT_BUILD      native (default): compile the extension; a failing compile f
                     pure: leave it out, which makes a py3-none-any wheel and needs no Cython.
 INFLIGHT_DEBUG=1    no optimisation, assertions, debug information, warnings are errors.
 INFLIGHT_SANITIZE   sanitizers to compile in, e.g. address,undefined or thread.
+INFLIGHT_PROOF=1    a build for tests: it counts what happened, can refuse allocations, and checks
+                    the order of its locks (see src/proof.h).
+INFLIGHT_TRACE=1    line tracing, for the coverage of the Cython sources.
 """
 
 import os
@@ -20,6 +23,7 @@ BUILD = os.environ.get("INFLIGHT_BUILD", "native")
 if BUILD not in ("native", "pure"):
     sys.exit(f"INFLIGHT_BUILD must be 'native', 'pure' or unset, not {BUILD!r}")
 
+TRACE = os.environ.get("INFLIGHT_TRACE") == "1"
 DEBUG = ["-O0", "-g3", "-UNDEBUG", "-Wall", "-Werror", "-Wno-unused-function"]
 
 
@@ -31,6 +35,10 @@ def extension() -> Extension:
     if sanitizers := os.environ.get("INFLIGHT_SANITIZE"):
         compile_args += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
         link_args += [f"-fsanitize={sanitizers}"]
+    if os.environ.get("INFLIGHT_PROOF") == "1":
+        macros += [("INFLIGHT_PROOF", "1")]
+    if TRACE:
+        macros += [("CYTHON_TRACE_NOGIL", "1")]
     if sys.platform == "win32" and sysconfig.get_config_var("Py_GIL_DISABLED"):
         # There, one pyconfig.h serves both builds of the interpreter.
         macros += [("Py_GIL_DISABLED", "1")]
@@ -54,7 +62,9 @@ class BuildNative(build_ext):
             from Cython.Build import cythonize
 
             for ext in self.extensions:
-                ext.sources = cythonize([ext], build_dir=self.build_temp, force=True)[0].sources
+                ext.sources = cythonize(
+                    [ext], build_dir=self.build_temp, force=True, compiler_directives={"linetrace": TRACE}
+                )[0].sources
             self.force = True
             super().build_extensions()
         except Exception as error:

@@ -14,6 +14,7 @@ One extension module, put together from one file per idea, kernel first, shell a
              index.pxi       the hash table from key to row
              engine.pxi      the keyed queue: one engine, with windows and ownership as policies
              check.pxi       verifies the invariants, for tests
+             proof.pxi       what a proof build counts
     shell    the Python-facing classes: convert, lock, call the kernel, unlock, act on the answer
              op.pxi, callgroup.pxi, opset.pxi, opqueue.pxi, dedupequeue.pxi, opwindow.pxi
              calls.pxi       what a queue's calls that may wait have in common
@@ -28,7 +29,7 @@ Cython's own function type; the embedded signature keeps them introspectable.
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.mem cimport PyMem_RawFree
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pythread cimport (
     NOWAIT_LOCK,
@@ -91,10 +92,20 @@ cdef extern from "compat.h" nogil:
     bint inflight_same_str(PyObject* a, PyObject* b)
     bint inflight_same_int(PyObject* a, PyObject* b)
 
+cdef extern from "proof.h" nogil:
+    const bint INFLIGHT_IS_PROOF
+    void inflight_count(int event)
+    uint64_t inflight_counted(int event)
+    void inflight_refuse_after(long long allocations)
+    void inflight_outside()
+    void* inflight_malloc(size_t size)
+    void* inflight_calloc(size_t count, size_t size)
+    void* inflight_realloc(void* memory, size_t size)
+    void* inflight_small_malloc(size_t size)
+
 # The kernel's functions are `nogil` because they run no Python code, but they are called with the
 # GIL, or an attached thread: some use the object allocator, all count references.
 cdef extern from "Python.h" nogil:
-    void* PyMem_Malloc(size_t size)
     void PyMem_Free(void* memory)
 
 # References counted from inside the kernel. Incrementing runs no Python code; what is to be
@@ -102,8 +113,10 @@ cdef extern from "Python.h" nogil:
 cdef extern from "Python.h":
     bint Py_IsFinalizing()
     void retain "Py_INCREF"(PyObject* reference) noexcept nogil
-    void drop "Py_DECREF"(PyObject* reference)
-    void drop_if_any "Py_XDECREF"(PyObject* reference)
+
+cdef extern from "proof.h":
+    void drop "inflight_drop"(PyObject* reference)
+    void drop_if_any "inflight_drop_if_any"(PyObject* reference)
 
 
 def _enter_child():
@@ -113,6 +126,7 @@ def _enter_child():
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_enter_child)
 
+include "proof.pxi"
 include "keys.pxi"
 include "waiters.pxi"
 include "completion.pxi"
@@ -131,3 +145,7 @@ include "asks.pxi"
 include "dedupequeue.pxi"
 include "opwindow.pxi"
 include "collect.pxi"
+
+if not INFLIGHT_IS_PROOF:
+    # An ordinary build counts nothing and has nothing to show.
+    del _counters, _refuse_after

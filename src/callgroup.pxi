@@ -297,6 +297,7 @@ cdef int group_enroll(CallGroup self, uint64_t count, Op op) except -1:
     while True:
         word = inflight_load(&self.word)
         if word & (WORD_SEALED | WORD_COMPLETE):
+            inflight_count(ENROLLED_LATE)
             if op is not None:
                 op.completion.state = RETIRED
             raise GroupClosedError(
@@ -304,6 +305,7 @@ cdef int group_enroll(CallGroup self, uint64_t count, Op op) except -1:
             )
         if inflight_swap(&self.word, word, word + count * <uint64_t>WORD_OP):
             return 0
+        inflight_count(STEP_REPEATED)
 
 
 cdef inline object group_op_finished(CallGroup self, Op op, object passed_on):
@@ -315,6 +317,7 @@ cdef inline object group_op_finished(CallGroup self, Op op, object passed_on):
         op.below = <PyObject*><size_t>top
         if inflight_swap(&self.finished, top, <uint64_t><size_t><PyObject*>op):
             break
+        inflight_count(STEP_REPEATED)
     if group_count_down(self, WORD_OP, 0):
         return group_complete(self, passed_on)
     return passed_on
@@ -330,6 +333,7 @@ cdef inline bint group_count_down(CallGroup self, uint64_t step, uint64_t flags)
             following |= WORD_COMPLETE
         if inflight_swap(&self.word, word, following):
             return (word ^ following) & WORD_COMPLETE != 0
+        inflight_count(STEP_REPEATED)
 
 
 cdef int group_step(CallGroup self, uint64_t step, uint64_t flags) except -1:

@@ -216,7 +216,7 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
     if count == 0:
         return rows
     rows = rows + [opset_new(self) for i in range(count)]
-    taken = <Row**>PyMem_RawMalloc(<size_t>count * sizeof(Row*))
+    taken = <Row**>inflight_malloc(<size_t>count * sizeof(Row*))
     if taken == NULL:
         raise MemoryError
     try:

@@ -16,6 +16,8 @@
 #ifndef INFLIGHT_COMPAT_H
 #define INFLIGHT_COMPAT_H
 
+#include "proof.h"
+
 #include <Python.h>
 #include <pythread.h>
 #include <stdint.h>
@@ -84,9 +86,13 @@ static inline void inflight_lock_init(inflight_mutex *self) {
 }
 static inline void inflight_lock(inflight_mutex *self) {
     if (inflight_load(&self->generation) != inflight_generation) inflight_renew(self);
+    inflight_locking(__atomic_load_n(&self->mutex._bits, __ATOMIC_RELAXED));
     PyMutex_Lock(&self->mutex);
 }
-static inline void inflight_unlock(inflight_mutex *self) { PyMutex_Unlock(&self->mutex); }
+static inline void inflight_unlock(inflight_mutex *self) {
+    inflight_unlocking();
+    PyMutex_Unlock(&self->mutex);
+}
 static inline void inflight_enter_child(void) {
     memset(&inflight_renewing, 0, sizeof inflight_renewing);
     inflight_generation++;
@@ -98,8 +104,8 @@ static inline void inflight_enter_child(void) {
 
 typedef struct { char unused; } inflight_mutex;
 static inline void inflight_lock_init(inflight_mutex *self) { (void)self; }
-static inline void inflight_lock(inflight_mutex *self) { (void)self; }
-static inline void inflight_unlock(inflight_mutex *self) { (void)self; }
+static inline void inflight_lock(inflight_mutex *self) { (void)self; inflight_locking(0); }
+static inline void inflight_unlock(inflight_mutex *self) { (void)self; inflight_unlocking(); }
 static inline void inflight_enter_child(void) { inflight_generation++; }
 
 static inline uint64_t inflight_load(uint64_t *word) { return *word; }

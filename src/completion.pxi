@@ -72,7 +72,7 @@ cdef bint completion_wait(Completion* self, double limit) except -1:
 
 cdef bint completion_add_callback(Completion* self, object fn) except -1:
     # False if it is finished: nobody will call `fn`.
-    cdef Callback* callback = <Callback*>PyMem_RawMalloc(sizeof(Callback))
+    cdef Callback* callback = <Callback*>inflight_malloc(sizeof(Callback))
     cdef bint pending
     if callback == NULL:
         raise MemoryError
@@ -89,6 +89,7 @@ cdef bint completion_add_callback(Completion* self, object fn) except -1:
         self.callbacks = callback
     inflight_unlock(&self.lock)
     if not pending:
+        inflight_count(CALLBACK_LATE)
         PyMem_RawFree(callback)
     return pending
 
@@ -114,6 +115,7 @@ cdef object call_callback(object fn, object subject, object passed_on):
     # Returns the first exception that must be passed on, `passed_on` if there was one before; any
     # other is logged. Raises nothing: others wait for what comes next.
     cdef object failure = None
+    inflight_outside()
     try:
         fn(subject)
     except BaseException as error:

@@ -93,6 +93,7 @@ cdef inline void engine_promise(Engine* self, Row* row, WakeChain* wake) noexcep
     node.row = row
     row.state = PROMISED_ROW
     row.waiter = node
+    inflight_count(ROW_PROMISED)
     kick(node, wake)
 
 
@@ -114,8 +115,10 @@ cdef void engine_take_back(Engine* self, WaitNode* node, WakeChain* wake) noexce
     node.row = NULL
     row.waiter = NULL
     if self.consumers != NULL:
+        inflight_count(ROW_PASSED_ON)
         engine_promise(self, row, wake)
     else:
+        inflight_count(ROW_PUT_BACK)
         row.state = READY
         rows_insert_by_seq(&self.ready, row)
 
@@ -135,6 +138,7 @@ cdef void engine_tell_waiters(Engine* self, WakeChain* wake) noexcept nogil:
         node.state = PROMISED
         node.generation = self.generation
         self.reserved += 1
+        inflight_count(SLOT_PROMISED)
         kick(node, wake)
     if self.waiting == 0 and self.owned == 0:
         while self.joiners != NULL:
@@ -190,11 +194,13 @@ cdef inline void engine_enter(Engine* self, double now, WakeChain* wake) noexcep
         if now > self.now:
             self.now = now
         while self.open.head != NULL and self.open.head.deadline <= self.now:
+            inflight_count(WINDOW_OVER)
             engine_end_window(self, self.open.head, wake)
 
 
 cdef bint engine_end_window(Engine* self, Row* row, WakeChain* wake) noexcept nogil:
     # True if the row is ready now, false if it still waits for its key.
+    inflight_count(WINDOW_ENDED)
     rows_remove(&self.open, row)
     if row.peer != NULL:
         row.state = BEHIND
@@ -233,6 +239,8 @@ cdef Answer engine_enqueue(
         else:
             # A slot that was promised to this producer is room for it, and for nobody else.
             if self.depth - self.waiting > self.reserved - engine_has_slot(self, node):
+                if INFLIGHT_IS_PROOF and engine_has_slot(self, node) and node.signalled:
+                    inflight_count(SLOT_USED_UNWOKEN)
                 answer = engine_add_row(self, probe, op, owner, wake)
             elif not give_up:
                 if node != NULL and node.list == NULL:
@@ -259,6 +267,11 @@ cdef inline Answer engine_merge(Engine* self, Row* row, PyObject* op, WakeChain*
     self.ops += 1
     self.enqueued += 1
     self.merged += 1
+    if INFLIGHT_IS_PROOF:
+        if row.state == PROMISED_ROW:
+            inflight_count(MERGED_INTO_PROMISED)
+        if row.peer != NULL:
+            inflight_count(MERGED_BEHIND)
     if row.state == OPEN and row.count >= self.width:
         engine_end_window(self, row, wake)
     return ACCEPTED
@@ -307,6 +320,7 @@ cdef inline bint engine_has_slot(Engine* self, WaitNode* node) noexcept nogil:
 cdef inline void engine_leave_producer(Engine* self, WaitNode* node) noexcept nogil:
     if engine_has_slot(self, node):
         self.reserved -= 1
+        inflight_count(SLOT_GIVEN_UP)
     node.state = WAITING
     list_remove(node)
 
@@ -322,6 +336,8 @@ cdef Answer engine_dequeue(
     cdef Row* row
     engine_enter(self, now, wake)
     if node != NULL and node.state == PROMISED:
+        if node.signalled:
+            inflight_count(ROW_TAKEN_UNWOKEN)
         row = node.row
         node.state = WAITING
         node.row = NULL
@@ -413,6 +429,7 @@ cdef void engine_release(Engine* self, Row* owner, double now, WakeChain* wake) 
         owner.peer = NULL
         index_replace(&self.index, owner, behind)
         self.requeued += 1
+        inflight_count(REQUEUED)
         if behind.state == BEHIND:
             engine_make_ready(self, behind, wake)
     engine_settle(self, wake)

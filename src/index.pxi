@@ -47,7 +47,7 @@ cdef inline size_t table_home(Table* table, Py_hash_t hash) noexcept nogil:
 
 
 cdef bint table_init(Table* table, int bits) noexcept nogil:
-    table.slots = <Slot*>PyMem_RawCalloc(<size_t>1 << bits, sizeof(Slot))
+    table.slots = <Slot*>inflight_calloc(<size_t>1 << bits, sizeof(Slot))
     table.mask = (<size_t>1 << bits) - 1
     table.shift = 64 - (bits - INDEX_BLOCK_BITS)
     table.used = 0
@@ -182,6 +182,7 @@ cdef bint index_resize(Index* index, int by) noexcept nogil:
 cdef void index_move(Index* index, size_t steps) noexcept nogil:
     cdef Table* old = &index.old
     cdef Row* row
+    inflight_count(ROWS_MOVED)
     while steps and index.cursor <= old.mask:
         row = old.slots[index.cursor].row
         if row != NULL and row != &TOMBSTONE:

@@ -80,13 +80,15 @@ cdef int probe_compare(Probe* probe) except -1:
     cdef PyObject** unequal
     cdef bint equal
     probe.candidate = NULL
+    inflight_outside()
+    inflight_count(KEYS_COMPARED)
     try:
         equal = bool(<object>candidate == <object>probe.key)
         if equal:
             drop_if_any(probe.equal)
             probe.equal = candidate
             return 0
-        unequal = <PyObject**>PyMem_RawRealloc(
+        unequal = <PyObject**>inflight_realloc(
             probe.unequal, <size_t>(probe.unequal_count + 1) * sizeof(PyObject*)
         )
         if unequal == NULL:

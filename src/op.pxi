@@ -329,6 +329,8 @@ cdef inline bint op_publish(Op self, uint64_t state, object outcome, WakeChain* 
         self.outcome = outcome
         completion_finish(&self.completion, state, wake)
     inflight_unlock(&self.completion.lock)
+    if not first:
+        inflight_count(FINISHED_SECOND)
     return first
 
 

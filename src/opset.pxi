@@ -27,6 +27,8 @@ cdef class Lease:
         self.row = NULL
         if row != NULL:
             engine_release(&self.queue.engine, row, now, &wake)
+        else:
+            inflight_count(RELEASED_AGAIN)
         inflight_unlock(&self.queue.engine.lock)
         wake_all(&wake)
         return 0

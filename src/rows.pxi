@@ -48,7 +48,8 @@ cdef struct RowList:
 
 
 # Rows to be used again, linked by `next`: with the GIL, one list for the process, which the GIL
-# guards. A free-threaded build leaves it to its allocator, which keeps such lists per thread.
+# guards. A free-threaded build leaves it to its allocator, which keeps such lists per thread; in a
+# proof build every row is a real allocation.
 cdef Row* spare_rows = NULL
 cdef int spare_count = 0
 
@@ -67,7 +68,7 @@ cdef inline Row* row_new(Probe* probe) noexcept nogil:
         spare_count -= 1
     else:
         # Not the raw allocator: this one is made for many small objects.
-        row = <Row*>PyMem_Malloc(sizeof(Row))
+        row = <Row*>inflight_small_malloc(sizeof(Row))
         if row == NULL:
             return NULL
     row.key = probe.key
@@ -106,7 +107,7 @@ cdef bint row_grow(Row* row) noexcept nogil:
     cdef PyObject** many
     if capacity < row.capacity:
         return False    # 2**31 operations under one key
-    many = <PyObject**>PyMem_RawRealloc(row.many, <size_t>capacity * sizeof(PyObject*))
+    many = <PyObject**>inflight_realloc(row.many, <size_t>capacity * sizeof(PyObject*))
     if many == NULL:
         return False
     if row.capacity == 1:
@@ -120,7 +121,7 @@ cdef bint row_grow(Row* row) noexcept nogil:
 cdef inline void row_discard(Row* row) noexcept nogil:
     # The memory of a row that refers to nothing.
     global spare_rows, spare_count
-    if INFLIGHT_FREE_THREADED or spare_count == SPARE_ROWS:
+    if INFLIGHT_FREE_THREADED or INFLIGHT_IS_PROOF or spare_count == SPARE_ROWS:
         PyMem_Free(row)
     else:
         row.next = spare_rows

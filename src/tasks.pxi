@@ -119,6 +119,8 @@ cdef void mailbox_post(Mailbox self, TaskWaiter waiter) noexcept:
     first = not self.scheduled
     self.scheduled = True
     inflight_unlock(&self.lock)
+    if not first:
+        inflight_count(POSTED_TO_SCHEDULED)
     if first and not Py_IsFinalizing():
         mailbox_schedule(self, waiter.loop)
 
@@ -261,6 +263,7 @@ cdef int mailbox_deliver(Mailbox self) except -1:
             mailbox_post(self, waiter)
             continue
         waiter.woken = True
+        inflight_count(DELIVERED)
         try:
             waiter.resume()
         except BaseException as error:
@@ -279,6 +282,7 @@ cdef void mailbox_return(Mailbox self) noexcept:
         waiter = <TaskWaiter>node.owner
         node = node.wake_next
         drop(<PyObject*>waiter)
+        inflight_count(RETURNED)
         waiter.leave()
         if node == NULL:
             node = mailbox_take(self, True)

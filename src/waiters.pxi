@@ -117,6 +117,7 @@ cdef void wake_all(WakeChain* wake) noexcept:
     cdef WaitNode* node = wake.head
     cdef WaitNode* following
     cdef PyObject* owner
+    inflight_outside()
     while node != NULL:
         following = node.wake_next
         owner = node.owner
@@ -174,6 +175,8 @@ cdef class ThreadWaiter(Waiter):
         # here.
         cdef PyLockStatus status
         cdef long long microseconds = <long long>ceil(min(seconds, self.longest) * 1e6)
+        inflight_outside()
+        inflight_count(PARKED)
         with nogil:
             status = PyThread_acquire_lock_timed(self.lock, microseconds, 1)
         # Also when woken: a handler that raises now still finds what was promised untaken.
