@@ -35,6 +35,7 @@ def interrupted_loop(failures):
     return InterruptedLoop()
 
 
+@pytest.mark.instrumented
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Interrupt])
 def test_an_interrupt_during_a_wake_neither_loses_the_wake_nor_is_lost(make_queue, interrupt):
     failures = []
@@ -66,6 +67,7 @@ def test_too_deep_a_stack_is_no_closed_loop(make_queue):
     loop.close()
 
 
+@pytest.mark.instrumented
 def test_a_wake_from_a_deep_stack_reaches_its_task(impl):
     """The next to wake tries again at the latest."""
     if impl.name == "pure":

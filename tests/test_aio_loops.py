@@ -254,6 +254,7 @@ def test_the_producer_behind_one_in_a_dead_loop_gets_the_slot(make_queue, loop_f
         assert not task.done()
 
 
+@pytest.mark.instrumented
 @pytest.mark.parametrize("line", ["consumers", "producers"])
 def test_a_long_line_of_a_dead_loop_is_passed_over_without_recursion(impl, line):
     """Deep recursion in C ends the process."""

@@ -155,6 +155,7 @@ def test_merging_equal_keys_leaks_no_reference(impl, make_queue, make):
             assert len(queue.dequeue(0)) == 51
 
 
+@pytest.mark.instrumented
 def test_equal_large_ints_are_one_key_near_the_recursion_limit(impl, make_queue):
     """A call may fail there, but it must not take them for different."""
     queue = make_queue()

@@ -663,6 +663,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.instrumented
 @pytest.mark.parametrize("links", CHAINS)
 def test_a_long_chain_of_operations_is_dropped_without_recursion(impl, links):
     """As a long chain of tuples is: deep recursion in C ends the process."""

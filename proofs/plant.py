@@ -1,0 +1,303 @@
+"""Plants faults in the sources, one at a time, and shows which proof catches each.
+
+    python proofs/plant.py [--list] [--keep-going] [NAME...]
+
+Every fault is a small edit of the kind that a hurried change would make: an unlock that is missing, a
+hand-back that is dropped, a comparison that is off by one. For each, a copy of the tree is made, the edit
+is applied, the extension is built (a proof build, without optimisation), and the tests below are run
+until one fails. A fault that no test catches fails the script. What runs the tests is the interpreter
+that runs this; it needs what `pip install '.[proof]' Cython setuptools` installs. About a minute each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parent.parent
+
+TESTS = (
+    "tests/test_model.py",
+    "tests/test_pairs.py",
+    "tests/test_races*.py",
+    "tests/test_promises.py",
+    "tests/test_leaks.py",
+    "tests/test_nomemory.py",
+    "tests/test_aio_wakes.py",
+    "tests/test_aio_lifetime.py",
+    "tests/test_aio_loops.py",
+    "tests/test_callgroup.py",
+    "tests/test_signals*.py",
+    "tests/test_fork.py",
+    "tests/test_keys.py",
+)
+"""In this order; a fault should be caught early."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Replace ``old``, which must be there exactly once, by ``new``."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+
+    @property
+    def impl(self) -> str:
+        """The implementation that has it."""
+        return "native" if self.path.startswith("src/") else "pure"
+
+
+FAULTS = [
+    Fault(
+        "an unlock is missing when a wait is interrupted",
+        "src/calls.pxi",
+        "        engine_leave_consumer(engine, node, &wake)\n        inflight_unlock(&engine.lock)\n",
+        "        engine_leave_consumer(engine, node, &wake)\n",
+    ),
+    Fault(
+        "an unlock is missing when a key is released again",
+        "src/opset.pxi",
+        "            inflight_count(RELEASED_AGAIN)\n        inflight_unlock(&self.queue.engine.lock)\n",
+        "            inflight_count(RELEASED_AGAIN)\n            return 0\n        inflight_unlock(&self.queue.engine.lock)\n",
+    ),
+    Fault(
+        "an interrupted consumer does not give back what it was promised",
+        "src/engine.pxi",
+        "    if node.state == PROMISED:\n        engine_take_back(self, node, wake)\n",
+        "    if node.state == PROMISED:\n        node.state = WAITING\n",
+    ),
+    Fault(
+        "a row that is given back is not passed on to the next consumer",
+        "src/engine.pxi",
+        "    if self.consumers != NULL:\n        inflight_count(ROW_PASSED_ON)\n",
+        "    if False:\n        inflight_count(ROW_PASSED_ON)\n",
+    ),
+    Fault(
+        "a producer that leaves keeps its slot",
+        "src/engine.pxi",
+        "        self.reserved -= 1\n",
+        "        pass\n",
+    ),
+    Fault(
+        "a slot is erased from the index one too early",
+        "src/index.pxi",
+        "if ((i - home) & table.mask) < ((i - gap) & table.mask):",
+        "if ((i - home) & table.mask) <= ((i - gap) & table.mask):",
+    ),
+    Fault(
+        "a gap in the index is not closed",
+        "src/index.pxi",
+        "        table.slots[gap] = table.slots[i]\n        gap = i\n",
+        "        break\n",
+    ),
+    Fault(
+        "a row moves to the new table, and stays in the old one",
+        "src/index.pxi",
+        "            old.slots[index.cursor].row = &TOMBSTONE\n            old.used -= 1\n",
+        "            old.used -= 1\n",
+    ),
+    Fault(
+        "an operation in a row is not retained",
+        "src/rows.pxi",
+        "    retain(op)\n",
+        "",
+    ),
+    Fault(
+        "the key of a row is not retained",
+        "src/engine.pxi",
+        "    retain(row.key)\n",
+        "",
+    ),
+    Fault(
+        "the key of a row is never dropped",
+        "src/rows.pxi",
+        "        PyMem_RawFree(many)\n    drop(key)\n",
+        "        PyMem_RawFree(many)\n",
+    ),
+    Fault(
+        "a candidate for comparison is not retained",
+        "src/index.pxi",
+        "                retain(row.key)\n",
+        "",
+    ),
+    Fault(
+        "a woken waiter is not kept alive until it is woken",
+        "src/waiters.pxi",
+        "    node.wake_next = NULL\n    retain(node.owner)\n",
+        "    node.wake_next = NULL\n",
+    ),
+    Fault(
+        "windows are measured with the clock of timeouts",
+        "src/opqueue.pxi",
+        "            return <double>self.clock()\n",
+        "            return now_seconds()\n",
+    ),
+    Fault(
+        "a timeout is measured with the clock of the windows",
+        "src/calls.pxi",
+        "            woken = waiter.park(min(remaining, armed - now))\n            remaining = deadline - now_seconds()\n",
+        "            woken = waiter.park(min(remaining, armed - now))\n            remaining = deadline - self.now()\n",
+    ),
+    Fault(
+        "a row may be one too wide",
+        "src/engine.pxi",
+        "    if row.count >= self.width:\n        self.refused_width",
+        "    if row.count > self.width:\n        self.refused_width",
+    ),
+    Fault(
+        "a full row waits for the end of its window",
+        "src/engine.pxi",
+        "    if row.state == OPEN and row.count >= self.width:\n        engine_end_window(self, row, wake)\n",
+        "",
+    ),
+    Fault(
+        "what waits behind an owner is not queued at the release",
+        "src/engine.pxi",
+        "        if behind.state == BEHIND:\n            engine_make_ready(self, behind, wake)\n",
+        "",
+    ),
+    Fault(
+        "who waits for the end is not told",
+        "src/engine.pxi",
+        "            list_remove(node)\n            node.state = PROMISED\n            kick(node, wake)\n        if self.closed:",
+        "            list_remove(node)\n            node.state = PROMISED\n        if self.closed:",
+    ),
+    Fault(
+        "closing wakes no producer",
+        "src/engine.pxi",
+        "    kick_all(self.producers, wake)\n",
+        "",
+    ),
+    Fault(
+        "nobody watches the windows when the timekeeper leaves",
+        "src/engine.pxi",
+        "        if self.consumers.armed > self.open.head.deadline:\n            kick(self.consumers, wake)\n",
+        "        pass\n",
+    ),
+    Fault(
+        "a wake-up is not consumed",
+        "src/calls.pxi",
+        "            if woken:\n                node.signalled = False\n            answer = engine_dequeue(",
+        "            answer = engine_dequeue(",
+    ),
+    Fault(
+        "a row goes back to the end of the line",
+        "src/rows.pxi",
+        "    while after != NULL and after.seq < row.seq:\n",
+        "    while after != NULL:\n",
+    ),
+    Fault(
+        "a list forgets its tail",
+        "src/rows.pxi",
+        "    if row.next == NULL:\n        rows.tail = row.prev\n    else:\n        row.next.prev = row.prev\n",
+        "    if row.next != NULL:\n        row.next.prev = row.prev\n",
+    ),
+    Fault(
+        "a group completes while it is held",
+        "src/callgroup.pxi",
+        "following >> WORD_SHIFT == 0 and following & WORD_HOLDS == 0:",
+        "following >> WORD_SHIFT == 0:",
+    ),
+    Fault(
+        "a second finish wins",
+        "src/op.pxi",
+        "    first = self.completion.state == PENDING\n",
+        "    first = True\n",
+    ),
+    Fault(
+        "waiters of a closed loop do not leave",
+        "src/tasks.pxi",
+        "        inflight_count(RETURNED)\n        waiter.leave()\n",
+        "        inflight_count(RETURNED)\n",
+    ),
+    Fault(
+        "a cancelled task does not leave its line",
+        "src/awaits.pxi",
+        "    if waiter is None:\n        return 0\n    waiter.leave()\n",
+        "    if waiter is None:\n        return 0\n",
+    ),
+    Fault(
+        "the collector does not see the operations of a row",
+        "src/collect.pxi",
+        "        stop = visit(row_ops(row)[i], arg)\n",
+        "        stop = 0\n",
+    ),
+]
+
+
+def main() -> int:
+    """Try every fault, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="parts of the names of the faults to plant (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--keep-going", action="store_true", help="go on after a fault that is not caught")
+    arguments = parser.parse_args()
+    faults = [each for each in FAULTS if not arguments.names or any(name in each.name for name in arguments.names)]
+    if arguments.list:
+        print("\n".join(f"{each.path:20} {each.name}" for each in faults))
+        return 0
+    missed = []
+    for fault in faults:
+        begin = time.monotonic()
+        caught = plant(fault)
+        print(f"{time.monotonic() - begin:5.0f} s  {fault.name}: {caught or 'NOT CAUGHT'}", flush=True)
+        if not caught:
+            missed.append(fault)
+            if not arguments.keep_going:
+                break
+    print(f"{len(faults) - len(missed)} of {len(faults)} caught" if not missed else f"not caught: {len(missed)}")
+    return 1 if missed else 0
+
+
+def plant(fault: Fault) -> str:
+    """What caught it, or nothing."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory, "tree")
+        subprocess.run([TREE / ".ci" / "copy", copy], check=True)
+        shutil.rmtree(copy / ".git")
+        path = copy / fault.path
+        source = path.read_text()
+        if source.count(fault.old) != 1:
+            sys.exit(f"{fault.path}: {fault.name}: found {source.count(fault.old)} times")
+        path.write_text(source.replace(fault.old, fault.new))
+        environment = os.environ | {"INFLIGHT_PROOF": "1", "CFLAGS": "-O0", "PYTHONPATH": str(copy)}
+        build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        built = subprocess.run(build, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        if built.returncode:
+            sys.exit(f"{fault.name}: cannot be built\n{built.stderr}")
+        for pattern in TESTS:
+            for test in sorted(copy.glob(pattern)):
+                if verdict := failing(test.relative_to(copy), copy, environment, fault.impl):
+                    return verdict
+    return ""
+
+
+def failing(test: Path, copy: Path, environment: dict[str, str], impl: str) -> str:
+    """How the test fails, or nothing."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "--impl", impl, str(test)]
+    command += ["--timeout", "60", "-o", "faulthandler_timeout=0"]
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"{test} hangs"
+    if done.returncode < 0:
+        return f"{test} crashes with signal {-done.returncode}"
+    if done.returncode not in (0, 5):
+        failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return failed[0].split(" - ")[0] if failed else f"{test} ends with status {done.returncode}"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
