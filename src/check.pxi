@@ -97,8 +97,12 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
         return b"a list has lost a row"
     if self.ready.head != NULL and self.consumers != NULL:
         return b"a consumer waits although a row is ready"
-    if self.producers != NULL and self.depth - self.waiting > self.reserved and not self.closed:
+    if self.producers != NULL and self.closed:
+        return b"a producer waits at a closed queue"
+    if self.producers != NULL and self.depth - self.waiting > self.reserved:
         return b"a producer waits although there is room"
+    if self.consumers != NULL and self.closed and self.waiting == 0 and self.owned == 0:
+        return b"a consumer waits at the end"
     if self.open.head != NULL and self.consumers != NULL:
         if self.consumers.armed > self.open.head.deadline and not self.consumers.signalled:
             return b"nobody watches the windows"

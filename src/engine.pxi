@@ -148,7 +148,7 @@ cdef void engine_tell_waiters(Engine* self, WakeChain* wake) noexcept nogil:
             node.state = PROMISED
             kick(node, wake)
         if self.closed:
-            kick_all(self.consumers, wake)
+            list_dissolve(&self.consumers, wake)
     if self.open.head != NULL and self.consumers != NULL:
         if self.consumers.armed > self.open.head.deadline:
             kick(self.consumers, wake)
@@ -468,7 +468,7 @@ cdef Answer engine_flush_key(Engine* self, Probe* probe, double now, WakeChain* 
 cdef void engine_close(Engine* self, double now, WakeChain* wake) noexcept nogil:
     self.closed = True
     engine_flush(self, now, wake)
-    kick_all(self.producers, wake)
+    list_dissolve(&self.producers, wake)
 
 
 cdef Answer engine_join(Engine* self, WaitNode* node, bint give_up) noexcept nogil:

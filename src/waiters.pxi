@@ -105,11 +105,13 @@ cdef inline void kick(WaitNode* node, WakeChain* wake) noexcept nogil:
     wake.tail = node
 
 
-cdef void kick_all(WaitNode* head, WakeChain* wake) noexcept nogil:
-    cdef WaitNode* node = head
-    while node != NULL:
+cdef void list_dissolve(WaitNode** list, WakeChain* wake) noexcept nogil:
+    # They look themselves, and find the end.
+    cdef WaitNode* node
+    while list[0] != NULL:
+        node = list[0]
+        list_remove(node)
         kick(node, wake)
-        node = node.next if node.next != head else NULL
 
 
 cdef void wake_all(WakeChain* wake) noexcept:

@@ -367,6 +367,23 @@ async def test_close_ends_waiting_consumers_producers_and_joiners(make_queue):
     assert await ended(joiner) == [True]
 
 
+async def test_who_was_told_of_the_end_is_not_counted_as_waiting(make_queue):
+    queue = make_queue(1, None)
+    consumers = await parked_consumers(queue, 2)
+    queue.close()
+    assert queue.stats().consumers_waiting == 0
+
+    full = make_queue(1, None)
+    put(full, 1)
+    producers = await parked_producers(full, [2, 3])
+    full.close()
+    assert full.stats().producers_waiting == 0
+    full._check()
+
+    for error in await ended(*consumers, *producers):
+        assert isinstance(error, QueueClosedError)
+
+
 async def test_ajoin_waits_until_nothing_waits(make_queue):
     queue = make_queue()
     put(queue, 1)
