@@ -25,7 +25,7 @@ import pytest
 # themselves.
 if str(Path(__file__).parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("helpers", "aio")
+pytest.register_assert_rewrite("helpers", "aio", "model", "machine", "machine_queue", "machine_group")
 
 import aio  # noqa: E402
 from helpers import FakeClock  # noqa: E402
@@ -59,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=inflight.IMPLEMENTATION,
         help="the implementation to test (default: the one that `import inflight` chose)",
     )
+    parser.addoption("--steps", type=int, default=0, help="steps of the state machines in all (default: a few seconds)")
 
 
 # Most tests leave operations behind; the tests of this very warning record it themselves.

@@ -1,218 +1,389 @@
-"""Random sequences of calls, compared step by step with a model that is too simple to be wrong.
+"""Random sequences of calls to both implementations, compared step by step with a model too simple to be wrong.
 
-Only calls that do not wait, in one thread, with a clock that the test steps: every answer and every
-statistic is determined.
+Calls that do not wait, and calls that wait as tasks: cancelled, timed out, woken and not yet run, at any moment.
+By default a few seconds of always the same sequences. The long form takes as many steps as it is given, always
+other ones, in rounds:
+
+    python -m pytest tests/test_model.py --steps 1000000
+
+A failure prints the shortest sequence of calls that shows it, and each round is named after its seed: to run it
+again, give `--hypothesis-seed` the seed, and `--steps 1`.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import random
 
 import pytest
+from conftest import load
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from machine import Clocks
+from machine_group import GroupSide
+from machine_queue import QueueSide
 
-from inflight import QueueClosedError, QueueEmptyError, QueueSaturatedDepthError, QueueSaturatedWidthError, QueueStats
+STEPS = 50  # in one sequence
+SHORT = 80  # sequences of each kind of machine in the short form
+ROUND = 200  # sequences of one round of the long form
 
-
-class Row:
-    def __init__(self, key, op, deadline):
-        self.key = key
-        self.ops = [op]
-        self.deadline = deadline
-        self.over = False
-
-
-class Model:
-    """Lists and linear searches: rows in the order of their first operations, and the ready ones in theirs."""
-
-    def __init__(self, clock, depth, width, window, exclusive):
-        self.clock = clock
-        self.depth = depth
-        self.width = width
-        self.window = window
-        self.exclusive = exclusive
-        self.closed = False
-        self.waiting = []
-        self.ready = []
-        self.owned = []
-        self.count = dict.fromkeys(QueueStats._fields, 0)
-
-    def advance(self):
-        for row in self.waiting:
-            full = self.width is not None and len(row.ops) >= self.width
-            if self.closed or full or row.deadline <= self.clock.now:
-                row.over = True
-            if row.over and row not in self.ready and row.key not in self.owned:
-                self.ready.append(row)
-
-    def enqueue(self, key, op):
-        self.advance()
-        if self.closed:
-            return QueueClosedError
-        for row in self.waiting:
-            if row.key == key:
-                if self.width is not None and len(row.ops) >= self.width:
-                    self.count["refused_width"] += 1
-                    return QueueSaturatedWidthError
-                row.ops.append(op)
-                self.count["merged"] += 1
-                break
-        else:
-            if self.depth is not None and len(self.waiting) >= self.depth:
-                self.count["refused_depth"] += 1
-                return QueueSaturatedDepthError
-            self.waiting.append(Row(key, op, self.clock.now + self.window))
-        self.count["enqueued"] += 1
-        self.advance()
-        return None
-
-    def take(self, row):
-        self.waiting.remove(row)
-        if row in self.ready:
-            self.ready.remove(row)
-        if self.exclusive:
-            self.owned.append(row.key)
-        self.count["dequeued_rows"] += 1
-        self.count["dequeued_ops"] += len(row.ops)
-        return row.key, row.ops
-
-    def dequeue(self, limit):
-        self.advance()
-        if self.ready:
-            return [self.take(row) for row in self.ready[:limit]]
-        if self.closed and not self.waiting and not self.owned:
-            return QueueClosedError
-        return QueueEmptyError
-
-    def drain(self):
-        self.advance()
-        rest = [row for row in self.waiting if row not in self.ready and row.key not in self.owned]
-        return [self.take(row) for row in self.ready + rest]
-
-    def release(self, key):
-        if key in self.owned:
-            # What the clock made ready before comes before what the release makes ready.
-            self.advance()
-            self.owned.remove(key)
-            self.count["requeued"] += any(row.key == key for row in self.waiting)
-            self.advance()
-
-    def flush(self, *key):
-        self.advance()
-        before = len(self.ready)
-        for row in self.waiting:
-            if not key or row.key == key[0]:
-                row.over = True
-        self.advance()
-        return len(self.ready) - before
-
-    def close(self):
-        self.closed = True
-        self.advance()
-
-    def stats(self):
-        keys, ops = len(self.waiting), sum(len(row.ops) for row in self.waiting)
-        return QueueStats(**self.count | {"keys": keys, "ops": ops, "owned": len(self.owned)})
+KEYS = st.sampled_from([1, 2, "a", "b", 1.0, ("c",), 2**64, None])
+BOUNDS = st.sampled_from([None, 1, 2, 3])
+TIMEOUTS = st.sampled_from([None, None, 0, 0.5, 1, 2])
+PICKS = st.integers(0, 1 << 16)
 
 
-KEYS = [0, 1, 2, "a", "b", ("c",), 1.0, 2**64, None]
+KINDS = st.sampled_from(["quiet", "raises", "comes back"])
 
 
-class Pair:
-    """The queue and its model, given the same calls."""
+def colliding(bits, top):
+    """Ints whose home in the index is the block `top`, of as many blocks as fit `bits`, however small its table is."""
+    spread = 0x9E3779B97F4A7C15
+    blocks = [n for n in range(1 << 14) if (n * spread % 2**64) >> (64 - bits) == top]
+    return [4 * block + slot for block in blocks for slot in range(4)]
 
-    def __init__(self, impl, clock, seed, depth, width, window, exclusive):
-        self.impl = impl
-        self.clock = clock
-        self.random = random.Random(seed)
-        self.queue = impl.OpWindow(depth, width, window, exclusive=exclusive)
-        self.model = Model(clock, depth, width, window, exclusive)
-        self.held = []
-        self.number = 0
 
-    def both(self, call, expected):
-        """What the call answers must be what the model answered, an exception by its type."""
+# At the end of every table of up to 256 slots, from where the index goes on at its start, and at that; and some.
+POOL = colliding(6, 63)[:60] + colliding(6, 0)[:60] + list(range(2000, 2060))
+COLLIDING = st.sampled_from(POOL)
+
+
+class Everything:
+    """In place of what leaves out half of the rules in most sequences: those would find little in a few seconds."""
+
+    def is_enabled(self, name):
+        return True
+
+
+class Machine(RuleBasedStateMachine):
+    """Gives every side the same calls."""
+
+    def __init__(self, impls, clocks):
+        super().__init__()
+        self._rules_strategy.enabled_rules_strategy = st.just(Everything())
+        self.impls = impls
+        self.clocks = clocks
+        self.sides = []
+        self.numbers = 0
+        self.sound = True
+
+    def number(self, count=1):
+        self.numbers += count
+        return self.numbers - count
+
+    def each(self, step):
+        """Take one step on every side. Where the models agree, so do the texts of errors."""
+        self.sound = False
+        texts = [step(side) for side in self.sides]
+        for side in self.sides:
+            side.settle()
+        assert all(each == texts[0] for each in texts), texts
+        self.sound = True
+
+    def pick(self, of, choice, step):
+        """Take a step with one of the rows, operations or calls that every side has."""
+        numbers = sorted(set.intersection(*(set(of(side)) for side in self.sides)))
+        if numbers:
+            self.each(lambda side: step(side, numbers[choice % len(numbers)]))
+
+    def teardown(self):
         try:
-            answer = call()
-        except (QueueClosedError, QueueEmptyError, QueueSaturatedDepthError, QueueSaturatedWidthError) as error:
-            answer = type(error)
-        rows = []
-        if isinstance(answer, list):
-            rows = answer
-            answer = [(row.key, [op.msg for op in row]) for row in rows]
-        assert answer == expected
-        self.held.extend(rows)
+            if self.sound and self.sides:
+                self.each(lambda side: side.conclude(drop=self.numbers % 2))
+        finally:
+            for side in self.sides:
+                side.close()
 
-    def new(self):
-        self.number += 1
-        return self.random.choice(KEYS), self.number
+    # ---- what all machines have
 
-    def step(self):
-        queue, model, choose = self.queue, self.model, self.random.random()
-        if choose < 0.40:
-            key, msg = self.new()
-            self.both(lambda: queue.enqueue(key, self.impl.Op(key, msg)), model.enqueue(key, msg))
-        elif choose < 0.45:
-            ops = [self.impl.Op(*self.new()) for _ in range(self.random.randrange(5))]
-            if model.closed:
-                return
-            refused = [(op, error) for op in ops if (error := model.enqueue(op.key, op.msg))]
-            answer = queue.enqueue_many(ops)
-            assert [(op, type(error)) for op, error in answer] == refused
-        elif choose < 0.60:
-            self.both(lambda: [queue.dequeue(0)], model.dequeue(1))
-        elif choose < 0.65:
-            limit = self.random.randrange(1, 4)
-            self.both(lambda: queue.dequeue_many(limit, 0), model.dequeue(limit))
-        elif choose < 0.67:
-            self.both(queue.drain, model.drain())
-        elif choose < 0.82:
-            if self.held:
-                row = self.held.pop(self.random.randrange(len(self.held)))
-                model.release(row.key)
-                row.release()
-                row.release()
-        elif choose < 0.86:
-            key, _ = self.new()
-            self.both(lambda: queue.flush(key), model.flush(key))
-        elif choose < 0.87:
-            self.both(queue.flush, model.flush())
-        elif choose < 0.871:
-            queue.close()
-            model.close()
-        else:
-            self.clock.advance(self.random.choice([0.5, 1, 3, 10]))
+    @rule(choice=PICKS)
+    def drop_op(self, choice):
+        self.pick(lambda side: side.ops, choice, lambda side, number: side.drop(number))
 
-    def compare(self):
-        queue, model = self.queue, self.model
-        queue._check()
-        # Not each time: a look may bring the queue up to date, which the calls must do by themselves.
-        if self.random.random() < 0.6:
-            return
-        assert queue.stats() == model.stats()
-        assert len(queue) == len(model.waiting)
-        key = self.random.choice(KEYS)
-        assert (key in queue) == (key in [row.key for row in model.waiting] + model.owned)
-        assert queue.join(0) == (not model.waiting and not model.owned)
+    @rule(choice=PICKS)
+    def cancel_call(self, choice):
+        self.pick(lambda side: side.calls, choice, lambda side, number: side.cancel(number))
+
+    @rule(choice=PICKS)
+    def cancel_promised(self, choice):
+        """One that was woken, and has not run."""
+        self.pick(lambda side: side.promised(), choice, lambda side, number: side.cancel(number))
+
+    @rule()
+    def turn(self):
+        self.each(lambda side: side.turn() and None)
+
+    @rule()
+    def idle(self):
+        self.each(lambda side: side.idle())
+
+    @rule(seconds=st.sampled_from([0.25, 0.5, 1, 4]), idle=st.booleans())
+    def advance(self, seconds, idle):
+        self.clocks.advance(seconds)
+        if idle:
+            self.idle()
+
+    advance_too = advance
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("exclusive", [False, True], ids=["shared", "exclusive"])
-@pytest.mark.parametrize("window", [0, 5, float("inf")])
-@pytest.mark.parametrize(("depth", "width"), [(None, None), (3, 2), (2, 1), (4, None), (None, 3)])
-def test_against_the_model(impl, clock, seed, depth, width, window, exclusive):
-    pair = Pair(impl, clock, f"{seed} {depth} {width} {window} {exclusive}", depth, width, window, exclusive)
-    for _ in range(400):
-        pair.step()
-        pair.compare()
-    # To the end.
-    pair.queue.close()
-    pair.model.close()
-    while pair.held or len(pair.queue):
-        pair.both(pair.queue.drain, pair.model.drain())
-        pair.compare()
-        while pair.held:
-            row = pair.held.pop()
-            pair.model.release(row.key)
-            row.release()
-    pair.both(lambda: pair.queue.dequeue(0), QueueClosedError)
-    pair.compare()
+class QueueMachine(Machine):
+    """Every public call of a queue and its rows."""
+
+    @initialize(
+        depth=BOUNDS, width=BOUNDS, window=st.sampled_from([0, 1, 1, 2, math.inf]), exclusive=st.booleans(),
+        plain=st.booleans(),
+    )  # fmt: skip
+    def make(self, **kind):
+        self.sides = [QueueSide(impl, self.clocks, **kind) for impl in self.impls]
+
+    @rule(key=KEYS, keep=st.booleans(), submit=st.booleans())
+    def put(self, key, keep, submit):
+        number = self.number()
+        self.each(lambda side: side.put(key, number, keep, submit))
+
+    @rule(keys=st.lists(KEYS, max_size=4))
+    def put_many(self, keys):
+        first = self.number(len(keys))
+        self.each(lambda side: side.put_many(keys, first))
+
+    @rule(limit=st.sampled_from([None, None, 1, 2, 3]))
+    def dequeue(self, limit):
+        self.each(lambda side: side.dequeue(limit))
+
+    @rule(really=st.integers(0, 3))
+    def drain(self, really):
+        if really == 0:
+            self.each(lambda side: side.drain())
+
+    @rule()
+    def iterate(self):
+        self.each(lambda side: side.iterate())
+
+    @rule(error=st.sampled_from([None, ValueError, KeyboardInterrupt]))
+    def process(self, error):
+        self.each(lambda side: side.process(error))
+
+    @rule(choice=PICKS, twice=st.booleans())
+    def release(self, choice, twice):
+        self.pick(lambda side: side.held, choice, lambda side, number: side.release(number, twice))
+
+    @rule(choice=PICKS)
+    def let_go(self, choice):
+        self.pick(lambda side: side.held, choice, lambda side, number: side.let_go(number))
+
+    @rule(choice=PICKS, error=st.sampled_from([None, ValueError, KeyboardInterrupt, StopIteration]))
+    def with_row(self, choice, error):
+        self.pick(lambda side: side.held, choice, lambda side, number: side.with_row(number, error))
+
+    @rule(choice=PICKS, results=st.none() | st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=3))
+    def finish_row(self, choice, results):
+        self.pick(lambda side: side.held, choice, lambda side, number: side.finish_row(number, results))
+
+    @rule(keys=st.lists(KEYS, max_size=1))
+    def flush(self, keys):
+        self.each(lambda side: side.flush(*keys))
+
+    @rule(really=st.integers(0, 3))
+    def close(self, really):
+        if really == 0:
+            self.each(lambda side: side.close_queue())
+
+    @rule(key=KEYS)
+    def look(self, key):
+        self.each(lambda side: side.look(key))
+
+    @rule(
+        kind=st.sampled_from(["adequeue", "adequeue_many", "anext", "aprocess"]),
+        limit=st.integers(1, 3),
+        timeout=TIMEOUTS,
+    )
+    def consume(self, kind, limit, timeout):
+        number = self.number()
+        self.each(lambda side: side.consume(number, kind, limit, timeout))
+
+    @rule(key=KEYS, submit=st.booleans(), timeout=TIMEOUTS, keep=st.booleans())
+    def produce(self, key, submit, timeout, keep):
+        number = self.number()
+        self.each(lambda side: side.produce(number, key, submit, timeout, keep))
+
+    @rule(timeout=TIMEOUTS)
+    def join(self, timeout):
+        number = self.number()
+        self.each(lambda side: side.join(number, timeout))
+
+    # More of what makes everything else interesting.
+    put_too = put_as_well = put
+    consume_too = consume_as_well = consume
+    produce_too = produce_as_well = produce
+    advance_as_well = Machine.advance
+
+    @rule(choice=PICKS)
+    def work_done(self, choice):
+        self.pick(
+            lambda side: [number for number, call in side.calls.items() if call.working is not None],
+            choice,
+            lambda side, number: side.work_done(number),
+        )
+
+
+class GroupMachine(Machine):
+    """Every public call of groups and operations."""
+
+    @initialize()
+    def make(self):
+        self.sides = [GroupSide(impl, self.clocks) for impl in self.impls]
+
+    @rule(kind=KINDS)
+    def make_group(self, kind):
+        number = self.number()
+        self.each(lambda side: side.make_group(number, kind))
+
+    @rule(choice=PICKS)
+    def drop_group(self, choice):
+        self.pick(lambda side: side.groups, choice, lambda side, group: side.drop_group(group))
+
+    @rule(choice=PICKS, keys=st.lists(KEYS, min_size=1, max_size=4), many=st.booleans())
+    def add(self, choice, keys, many):
+        first = self.number(len(keys))
+        self.pick(lambda side: side.groups, choice, lambda side, group: side.add(group, first, keys, many))
+
+    add_too = add_as_well = add
+
+    @rule(choice=PICKS)
+    def seal(self, choice):
+        self.pick(lambda side: side.groups, choice, lambda side, group: side.seal(group))
+
+    @rule(choice=PICKS, enter=st.booleans())
+    def hold(self, choice, enter):
+        self.pick(lambda side: side.groups, choice, lambda side, group: side.hold(group, enter))
+
+    @rule(choice=PICKS)
+    def look(self, choice):
+        self.pick(lambda side: side.groups, choice, lambda side, group: side.look(group))
+
+    @rule(key=KEYS)
+    def make_op(self, key):
+        number = self.number()
+        self.each(lambda side: side.make_op(number, key))
+
+    @rule(choice=PICKS, how=st.sampled_from(["result", "error", "try", "cancel"]))
+    def finish(self, choice, how):
+        self.pick(lambda side: side.ops, choice, lambda side, number: side.finish(number, how))
+
+    @rule(choice=PICKS)
+    def look_at_op(self, choice):
+        self.pick(lambda side: side.ops, choice, lambda side, number: side.look_at_op(number))
+
+    @rule(choice=PICKS, kind=KINDS, of_group=st.booleans(), other=PICKS)
+    def call_back(self, choice, kind, of_group, other):
+        if ops := sorted(self.sides[0].ops):
+            self.pick(
+                lambda side: side.groups if of_group else side.ops,
+                choice,
+                lambda side, number: side.call_back(number, kind, of_group, ops[other % len(ops)]),
+            )
+
+    @rule(choice=PICKS)
+    def enqueue(self, choice):
+        self.pick(lambda side: side.ops, choice, lambda side, number: side.enqueue(number))
+
+    @rule(how=st.sampled_from(["all", "each", "fail", "drop"]))
+    def work(self, how):
+        self.each(lambda side: side.work(how))
+
+    @rule(choice=PICKS, of_group=st.booleans())
+    def wait(self, choice, of_group):
+        call = self.number()
+        self.pick(
+            lambda side: side.groups if of_group else side.ops,
+            choice,
+            lambda side, number: side.wait(call, number, of_group),
+        )
+
+
+class IndexMachine(Machine):
+    """Many keys that collide in the index, which come and go in any order."""
+
+    @initialize(exclusive=st.booleans())
+    def make(self, exclusive):
+        kind = {"depth": None, "width": None, "window": 0, "exclusive": exclusive, "plain": True}
+        self.sides = [QueueSide(impl, self.clocks, **kind) for impl in self.impls]
+
+    @rule(keys=st.lists(COLLIDING, max_size=20) | st.lists(COLLIDING, min_size=20, max_size=60))
+    def fill(self, keys):
+        first = self.number(len(keys))
+        self.each(lambda side: side.put_many(keys, first))
+
+    @rule(limit=st.integers(1, 40))
+    def dequeue(self, limit):
+        self.each(lambda side: side.dequeue(limit))
+
+    @rule(choices=st.lists(PICKS, min_size=1, max_size=8))
+    def let_go(self, choices):
+        for choice in choices:
+            self.pick(lambda side: side.held, choice, lambda side, number: side.let_go(number))
+
+    @rule()
+    def look(self):
+        self.each(lambda side: side.look_up(POOL))
+
+
+def pytest_generate_tests(metafunc):
+    """The implementations that were asked for, and the seeds: one in the short form, one for each round of the long."""
+    config = metafunc.config
+    asked = config.getoption("--impl")
+    impls = ("pure",) if asked == "pure" else ("native", "pure")
+    steps, first = config.getoption("--steps"), config.getoption("--hypothesis-seed", default=None)
+    count = -(-steps // (STEPS * ROUND * 3)) or 1
+    first = int(first) if first is not None else random.SystemRandom().randrange(10**9) if steps else 0
+    cases = [pytest.param(impls, each, id=f"{'-'.join(impls)}-seed{each}") for each in range(first, first + count)]
+    metafunc.parametrize(("impls", "number"), cases)
+
+
+@pytest.fixture
+def run(impls, number, request, monkeypatch, tmp_path):
+    """Runs a state machine."""
+    # It keeps notes, if not of its examples.
+    set_hypothesis_home_dir(tmp_path)
+    examples = ROUND if request.config.getoption("--steps") else SHORT
+
+    def run(machine):
+        clocks = Clocks()
+        clocks.install(monkeypatch)
+        # What callbacks and reducers raise is logged, and a handler may keep what it logs.
+        monkeypatch.setattr(logging.getLogger("inflight"), "disabled", True)
+
+        @seed(number)
+        def factory():
+            return machine([load(name) for name in impls], clocks)
+
+        run_state_machine_as_test(
+            factory,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=STEPS,
+                deadline=None,
+                database=None,
+                print_blob=False,
+                phases=[Phase.generate, Phase.shrink],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+    yield run
+    set_hypothesis_home_dir(None)
+
+
+def test_queues(run):
+    run(QueueMachine)
+
+
+def test_groups_and_operations(run):
+    run(GroupMachine)
+
+
+def test_many_keys(run):
+    run(IndexMachine)
