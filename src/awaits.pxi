@@ -324,8 +324,7 @@ cdef int wait_leave(Wait self) except -1:
     if waiter is None:
         return 0
     waiter.leave()
-    waiter.wakeup = None
-    waiter.context = None
+    waiter.left = True
     return waiter.clear_alarm()
 
 

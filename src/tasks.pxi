@@ -327,8 +327,11 @@ cdef class TaskWaiter(Waiter):
     cdef object home                # the queue, operation or group; keeps `completion` alive
     cdef Completion* completion     # an AWAITER's
     # Belong to the loop's thread.
-    cdef object wakeup              # resumes the task, while it is suspended
+    # Resumes the task, while it is suspended. Not dropped by a coroutine that is being closed: the
+    # task may go with it, and would close the coroutine a second time.
+    cdef object wakeup
     cdef object context
+    cdef bint left                  # nobody is to be resumed any more
     cdef object timer               # of the alarm; weak, or the alarm would not notice being dropped
     cdef uint64_t alarm             # the number of the alarm that is set, if one is
     cdef double rest                # until the queue wants to be looked at again, in seconds
@@ -350,7 +353,7 @@ cdef class TaskWaiter(Waiter):
         # Runs the task until it is suspended again, or ends.
         cdef object wakeup = self.wakeup
         cdef object context = self.context
-        if wakeup is None:
+        if wakeup is None or self.left:
             return 0    # it runs already, or has left
         self.wakeup = None
         self.context = None
@@ -433,7 +436,7 @@ cdef class TaskWaiter(Waiter):
         return 1
 
     def cancel(self, msg=None):
-        if self.wakeup is None or self.interrupted:
+        if self.wakeup is None or self.left or self.interrupted:
             return False
         self.interrupted = True
         self.message = msg
@@ -452,7 +455,7 @@ cdef class TaskWaiter(Waiter):
         self.result()
 
     def done(self):
-        return self.wakeup is None
+        return self.wakeup is None or self.left
 
     def cancelled(self):
         return self.interrupted

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
-from aio import cancelled, drive, ended, finished, nobody_waits, parked_consumers, parked_producers, turns, until
+from aio import (
+    cancelled,
+    drive,
+    ended,
+    finished,
+    nobody_waits,
+    parked_consumers,
+    parked_producers,
+    record_reports,
+    turns,
+    until,
+)
 from helpers import keys, put, take_all
 
 from inflight import OpCancelledError
@@ -59,6 +71,48 @@ async def test_a_coroutine_of_a_producer_that_is_destroyed_in_its_wait(make_queu
     await finished(task)
     assert keys(take_all(queue)) == ["next"]
     assert nobody_waits(queue)
+
+
+@pytest.mark.parametrize("kind", ["consumer", "process", "producer", "joiner", "op", "group"])
+async def test_a_task_whose_inner_coroutine_is_finalized_first(impl, collect, kind):
+    """The task must not go, and close the outer coroutine, while the collector closes the inner one."""
+
+    async def inner(target, awaitable):
+        await awaitable
+
+    async def outer(coroutine):
+        try:
+            await coroutine
+        except BaseException as error:
+            ended_by.append(type(error))
+            raise
+
+    async def work(row):
+        raise AssertionError
+
+    def park():
+        queue = impl.OpQueue(1, None)
+        if kind in ("producer", "joiner"):
+            queue.submit("old").add_done_callback(lambda op: None)
+        target, awaitable = {
+            "consumer": lambda: (queue, queue.adequeue()),
+            "process": lambda: (queue, queue.aprocess(work)),
+            "producer": lambda: (queue, queue.asubmit("new")),
+            "joiner": lambda: (queue, queue.ajoin()),
+            "op": lambda: (op := impl.Op(1), op),
+            "group": lambda: (group := impl.CallGroup(), group),
+        }[kind]()
+        # Made before the outer one, and so before it in the collector's list.
+        return weakref.ref(asyncio.ensure_future(outer(inner(target, awaitable))))
+
+    ended_by = []
+    record_reports(asyncio.get_running_loop())
+    collect()
+    task = park()
+    await turns()
+    collect()
+    assert ended_by == [GeneratorExit]
+    assert task() is None
 
 
 async def test_a_coroutine_that_never_began_can_be_closed(make_queue):
