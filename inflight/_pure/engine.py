@@ -24,7 +24,7 @@ from .._types import ALL, QueueStats
 from ..errors import QueueClosedError, QueueEmptyError, QueueSaturatedDepthError, QueueSaturatedWidthError
 from .lines import Lines
 from .opset import OpSet
-from .rows import OPEN, OWNED, AnyOp, Comparison, Row, first
+from .rows import OPEN, OWNED, AnyOp, Comparison, Row, Taken, first
 from .tasks import TaskWaiter
 from .waiters import ThreadWaiter, Waiter, insist, wake_all
 
@@ -192,7 +192,7 @@ class KeyedQueue(Lines, Generic[K]):
 
     # --- taking -------------------------------------------------------------------------------
 
-    def _get(self, limit: int, timeout: float | None, taken: list[tuple[Row, int]]) -> list[OpSet]:
+    def _get(self, limit: int, timeout: float | None, taken: list[Taken]) -> list[OpSet]:
         """Up to ``limit`` rows, waiting for the first; raises what ``dequeue`` documents.
 
         The caller keeps ``taken`` and calls ``_put_back`` if it is interrupted before it returns.
@@ -219,7 +219,7 @@ class KeyedQueue(Lines, Generic[K]):
             if waiter is not None:
                 insist(self._leave, waiter)
 
-    async def _aget(self, limit: int, timeout: float | None, taken: list[tuple[Row, int]]) -> list[OpSet]:
+    async def _aget(self, limit: int, timeout: float | None, taken: list[Taken]) -> list[OpSet]:
         """``_get`` for a task."""
         seconds = None if timeout is None else _arguments.seconds(timeout)
         last = seconds is not None and seconds <= 0
@@ -255,7 +255,7 @@ class KeyedQueue(Lines, Generic[K]):
             raise QueueEmptyError("no row is ready")
         raise QueueEmptyError(f"no row became ready within {timeout} seconds")
 
-    def _try_get(self, limit: int, waiter: Waiter | None, last: bool, taken: list[tuple[Row, int]]) -> list[OpSet]:
+    def _try_get(self, limit: int, waiter: Waiter | None, last: bool, taken: list[Taken]) -> list[OpSet]:
         now = self._clock() if self._window else 0.0
         rows: list[OpSet] = []
         wakes: list[Waiter] = []
@@ -284,27 +284,27 @@ class KeyedQueue(Lines, Generic[K]):
             raise
         return rows
 
-    def _take_promised_locked(self, waiter: Waiter, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
+    def _take_promised_locked(self, waiter: Waiter, rows: list[OpSet], taken: list[Taken]) -> None:
         while (promised := self._promised.get(waiter)) is not None:
             self._take_into_locked(promised, rows, taken)
 
-    def _take_ready_locked(self, limit: float, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
+    def _take_ready_locked(self, limit: float, rows: list[OpSet], taken: list[Taken]) -> None:
         while self._ready and len(rows) < limit:
             row = first(self._ready)
             if row is not None:
                 self._take_into_locked(row, rows, taken)
 
-    def _take_open_locked(self, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
+    def _take_open_locked(self, rows: list[OpSet], taken: list[Taken]) -> None:
         for row in list(self._open.values()):
             while row.state == OPEN and row.owner is None:
                 self._take_into_locked(row, rows, taken)
 
-    def _take_into_locked(self, row: Row, rows: list[OpSet], taken: list[tuple[Row, int]]) -> None:
+    def _take_into_locked(self, row: Row, rows: list[OpSet], taken: list[Taken]) -> None:
         opset = self._take_locked(row, taken)
         if opset is not None:
             rows.append(opset)
 
-    def _put_back(self, taken: list[tuple[Row, int]]) -> None:
+    def _put_back(self, taken: list[Taken]) -> None:
         """Take back what was handed out to a call that is interrupted before it returns."""
         if taken:
             dropped: list[Row] = []
@@ -312,8 +312,8 @@ class KeyedQueue(Lines, Generic[K]):
             try:
                 with self._guard():
                     try:
-                        for row, ticket in taken:
-                            self._put_back_locked(row, ticket, dropped)
+                        for row, ticket, ops in taken:
+                            self._put_back_locked(row, ticket, ops, dropped)
                     finally:
                         self._settle_locked(wakes)
                 wake_all(wakes)
@@ -338,7 +338,7 @@ class KeyedQueue(Lines, Generic[K]):
             insist(self._mend, wakes)
             raise
 
-    def _drain(self, taken: list[tuple[Row, int]]) -> list[OpSet]:
+    def _drain(self, taken: list[Taken]) -> list[OpSet]:
         """Take every row that is neither promised nor behind an owned one."""
         rows: list[OpSet] = []
         wakes: list[Waiter] = []

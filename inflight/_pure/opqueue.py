@@ -20,7 +20,7 @@ from ..errors import QueueClosedError, QueueSaturatedError
 from .engine import KeyedQueue
 from .op import Op
 from .opset import OpSet
-from .rows import Row
+from .rows import Taken
 from .tasks import let_others_run
 from .waiters import insist
 
@@ -175,7 +175,7 @@ class OpQueue(KeyedQueue[K]):
         >>> row.finish_all()
         1
         """
-        taken: list[tuple[Row, int]] = []
+        taken: list[Taken] = []
         try:
             return self._get(1, timeout, taken)[0]
         except BaseException:
@@ -200,7 +200,7 @@ class OpQueue(KeyedQueue[K]):
         ...     op.finish()
         """
         limit = _arguments.limit(limit)
-        taken: list[tuple[Row, int]] = []
+        taken: list[Taken] = []
         try:
             return self._get(limit, timeout, taken)
         except BaseException:
@@ -221,7 +221,7 @@ class OpQueue(KeyedQueue[K]):
         >>> for op in ops:
         ...     op.finish()
         """
-        taken: list[tuple[Row, int]] = []
+        taken: list[Taken] = []
         try:
             return self._drain(taken)
         except BaseException:
@@ -395,7 +395,7 @@ class OpQueue(KeyedQueue[K]):
         >>> asyncio.run(main())
         1
         """
-        taken: list[tuple[Row, int]] = []
+        taken: list[Taken] = []
         try:
             return (await self._aget(1, timeout, taken))[0]
         except BaseException:
@@ -422,7 +422,7 @@ class OpQueue(KeyedQueue[K]):
         [('a', 1), ('b', 1), ('c', 1)]
         """
         limit = _arguments.limit(limit)
-        taken: list[tuple[Row, int]] = []
+        taken: list[Taken] = []
         try:
             return await self._aget(limit, timeout, taken)
         except BaseException:
@@ -586,7 +586,7 @@ class _AsyncRowIterator(AsyncIterator[OpSet]):
             self._streak = 0
             # Before anything is taken: who is cancelled here has nothing to lose.
             await let_others_run()
-        taken: list[tuple[Row, int]] = []
+        taken: list[Taken] = []
         try:
             rows = self._queue._try_get(1, None, False, taken)
             self._streak = self._streak + 1 if rows else 0

@@ -40,7 +40,7 @@ from .op import Op
 from .opset import OpSet
 from .waiters import Waiter
 
-__all__ = ["GONE", "OPEN", "OVER", "OWNED", "PROMISED", "READY", "Comparison", "Row", "Rows", "first"]
+__all__ = ["GONE", "OPEN", "OVER", "OWNED", "PROMISED", "READY", "Comparison", "Row", "Rows", "Taken", "first"]
 
 OPEN, READY, PROMISED, OVER, OWNED, GONE = range(6)
 
@@ -56,7 +56,9 @@ class Row:
         # Written once.
         self.key = key
         self.hash = hash_
-        # By position. A dict, since "this position is free: take it" contains no call.
+        # By position. A dict, since "this position is free: take it" contains no call. None once it
+        # is handed out: what its operations refer to may hold the OpSet, and would own the key for
+        # as long as the queue has the row.
         self.ops: dict[int, AnyOp] = {0: op}
         self.state = OVER
         # Its number in the list that it stands in; kept while promised, to go back to its place.
@@ -70,6 +72,12 @@ class Row:
         # Tells this handing out from one that was interrupted and taken back.
         self.ticket = 0
 
+
+Taken = tuple[Row, int, dict[int, AnyOp]]
+"""A row that was handed out, the ticket, and the operations that went with it."""
+
+# Never changed: nothing merges into a row that was handed out.
+_NO_OPS: dict[int, AnyOp] = {}
 
 _NO_OTHERS: dict[int, Any] = {}
 
@@ -239,20 +247,21 @@ class Rows:
                 ready += 1
         return ready
 
-    def _take_locked(self, row: Row, taken: list[tuple[Row, int]]) -> OpSet | None:
+    def _take_locked(self, row: Row, taken: list[Taken]) -> OpSet | None:
         """Hand out a waiting row; ``None`` if something came in between. ``taken`` is for
         ``_put_back_locked``, should the caller be interrupted before it returns.
         """
         ticket = next(self._tickets)
-        taken.append((row, ticket))
+        ops = row.ops
+        taken.append((row, ticket, ops))
         index = self._index
         hash_ = row.hash
         bucket = index.get(hash_, ())
         rest = () if len(bucket) <= 1 else tuple([other for other in bucket if other is not row])
-        count = len(row.ops)
+        count = len(ops)
         state = row.state
         # Commit.
-        if row.state != state or state >= OVER or count in row.ops:
+        if row.state != state or state >= OVER or row.ops is not ops or count in ops:
             return None
         if not self._exclusive:
             if (index[hash_] if hash_ in index else ()) is not bucket:
@@ -268,6 +277,7 @@ class Rows:
             row.state = OWNED
             self._owned[row] = None
         row.ticket = ticket
+        row.ops = _NO_OPS
         del self._waiting[row]
         if state == READY:
             del self._ready[row.seq]
@@ -278,11 +288,10 @@ class Rows:
             row.waiter = None
         self._dequeued_rows += 1
         self._dequeued_ops += count
-        # From here on nothing changes row.ops.
-        ops = tuple(row.ops.values())
-        return OpSet._of(row.key, ops, self if self._exclusive else None, row, ticket)
+        # From here on nothing changes them.
+        return OpSet._of(row.key, tuple(ops.values()), self if self._exclusive else None, row, ticket)
 
-    def _put_back_locked(self, row: Row, ticket: int, dropped: list[Row]) -> None:
+    def _put_back_locked(self, row: Row, ticket: int, had: dict[int, AnyOp], dropped: list[Row]) -> None:
         """Take a row back that was handed out to a call which was then interrupted."""
         while row.ticket == ticket:
             if row.state < OWNED:
@@ -291,10 +300,10 @@ class Rows:
                 row.ticket = 0
                 break
             behind = row.behind
-            count = len(row.ops)
+            count = len(had)
             more = [] if behind is None else list(behind.ops.values())
             # Beyond the width, rather than losing them, or their order, or having the key twice.
-            ops = dict(enumerate([*row.ops.values(), *more]))
+            ops = dict(enumerate([*had.values(), *more]))
             hash_ = row.hash
             index = self._index
             bucket = index.get(hash_, ())
@@ -317,7 +326,7 @@ class Rows:
                     del self._open[behind.seq]
                 del self._waiting[behind]
                 behind.state = GONE
-                row.ops = ops
+            row.ops = ops
             row.state = READY
             self._dequeued_rows -= 1
             self._dequeued_ops -= count
@@ -419,7 +428,8 @@ class Rows:
         assert set(self._waiting) == set(expected).difference(self._owned), "not exactly the unowned rows wait"
         for row, state in expected.items():
             assert row.state == state, "a row is in another state than its list"
-            assert list(row.ops) == list(range(len(row.ops))) != [], "a row has a gap"
+            assert list(row.ops) == list(range(len(row.ops))), "a row has a gap"
+            assert bool(row.ops) == (state != OWNED), "a row is empty, or was handed out and has operations"
             assert row.owner is None or row.owner.behind is row, "an owner does not know who is behind"
             assert (row.waiter is not None) == (state == PROMISED), "a promise is known to one side only"
         deadlines = [row.deadline for row in self._open.values()]
