@@ -1,0 +1,17 @@
+"""The soak script runs, and its books balance; how it is run for long is said in its head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import inflight
+from helpers import HANG, run_python
+
+SOAK = Path(__file__).parent.parent / "proofs" / "soak.py"
+
+
+def test_a_short_soak(impl):
+    done = run_python(str(SOAK), "--seconds", "2", "--impl", impl.name, timeout=4 * HANG)
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
+    assert done.stdout.startswith(f"inflight {inflight.__version__} {impl.name}, ")
+    assert done.stdout.endswith("every operation accounted for\n")
