@@ -21,11 +21,11 @@ from typing import Any
 
 import pytest
 
-# For `helpers` and `aio`, under every import mode of pytest. Registered first, so that their asserts explain
+# For `helpers`, `aio` and `leaking`, under every import mode of pytest. Registered first, so that their asserts explain
 # themselves.
 if str(Path(__file__).parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("helpers", "aio", "model", "machine", "machine_queue", "machine_group")
+pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "conftest"))
 
 import aio  # noqa: E402
 from helpers import FakeClock  # noqa: E402
@@ -60,6 +60,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the implementation to test (default: the one that `import inflight` chose)",
     )
     parser.addoption("--steps", type=int, default=0, help="steps of the state machines in all (default: a few seconds)")
+    parser.addoption(
+        "--operations",
+        type=int,
+        default=100,
+        metavar="N",
+        help="how many rounds each scenario of test_leaks makes (default: 100)",
+    )
 
 
 # Most tests leave operations behind; the tests of this very warning record it themselves.
