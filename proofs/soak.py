@@ -16,7 +16,8 @@ The books, which must balance at the end of every round, to the last operation:
 
 It exits with 0 if they do, no invariant of a queue failed, nothing hung, and resident memory is flat: the median of
 the last third of the rounds is not above that of the middle third by more than --margin. Fragments make resident memory
-wander; what is in use in the C heap, where glibc tells, may grow by a sixteenth of that only.
+wander; what is in use in the C heap, where glibc tells, may grow by a quarter of that: a table of the interpreter, such
+as that of its interned strings, doubles now and then.
 """
 # ruff: noqa: D101, D102, D103 - a script, whose help is above
 
@@ -649,7 +650,7 @@ def soak(seconds: float, seed: int, margin: float) -> int:
     print("our objects left:", dict(live_objects()))
     third = len(memory) // 3
     if seconds >= 60 and third >= 3:
-        for name, figures, more in (("resident memory", memory, margin), ("the C heap", used, margin / 16)):
+        for name, figures, more in (("resident memory", memory, margin), ("the C heap", used, margin / 4)):
             middle, last = statistics.median(figures[third:-third]), statistics.median(figures[-third:])
             print(f"{name}: {middle:.2f} MiB in the middle third of the rounds, {last:.2f} MiB in the last")
             if last > middle + more:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import inflight
 from helpers import HANG, run_python
+
+import inflight
 
 SOAK = Path(__file__).parent.parent / "proofs" / "soak.py"
 
