@@ -3,7 +3,7 @@
 # A wait is a loop: ask the engine; WAIT means that the waiter is in its list, so park, until woken,
 # until the limit, or until there is another reason to look, and ask again. Whatever ends the loop,
 # an exception from a signal handler included, the waiter has left its list and what it was
-# promised has gone to the next.
+# promised has gone to the next: [LEFT] in proofs/wake.pml.
 #
 # Whatever can fail is done before a row is taken: the OpSet exists by then, and from there to the
 # caller no Python code runs. So no row is lost between the queue and its consumer.

@@ -109,7 +109,8 @@ cdef inline void engine_make_ready(Engine* self, Row* row, WakeChain* wake) noex
 
 
 cdef void engine_take_back(Engine* self, WaitNode* node, WakeChain* wake) noexcept nogil:
-    # A waiter leaves without the row it was promised: the next one gets it, or it goes back.
+    # A waiter leaves without the row it was promised: the next one gets it, or it goes back. Without
+    # that it stays [PROMISED] to one who has [LEFT]: the model's FAULT_NO_HAND_BACK.
     cdef Row* row = node.row
     node.state = WAITING
     node.row = NULL
@@ -410,7 +411,7 @@ cdef Py_ssize_t engine_dequeue_many(
 
 
 cdef void engine_leave_consumer(Engine* self, WaitNode* node, WakeChain* wake) noexcept nogil:
-    # The wait was interrupted.
+    # The wait was interrupted: [LEFT].
     if node.state == PROMISED:
         engine_take_back(self, node, wake)
     list_remove(node)

@@ -16,6 +16,8 @@
 #
 # A task that was woken, but cancelled before it ran, leaves like any other that is cancelled.
 #
+# Mailbox, deliveries, and the closing of a loop are in proofs/wake.pml; waiters.pxi says how to read it.
+#
 # Rejected: an asyncio.Future for each wait (another callback between the wake-up and the task, and
 # a promise that is lost if the loop is closed between the two); a callback for each wake-up.
 
@@ -350,7 +352,7 @@ cdef class TaskWaiter(Waiter):
         mailbox_post(self.mailbox, self)
 
     cdef int resume(self) except -1:
-        # Runs the task until it is suspended again, or ends.
+        # [PARKED] to [WOKEN]: runs the task until it is suspended again, or ends.
         cdef object wakeup = self.wakeup
         cdef object context = self.context
         if wakeup is None or self.left:
@@ -388,8 +390,8 @@ cdef class TaskWaiter(Waiter):
         return 0
 
     cdef void leave(self) noexcept:
-        # The end of the wait, however it ended: what it still holds goes to the next in line. Can
-        # be repeated, and called by another thread, for a loop that is gone.
+        # [LEFT], however the wait ended: what it still holds goes to the next in line. Can be
+        # repeated, and called by another thread, for a loop that is gone.
         cdef WakeChain wake = WakeChain(NULL, NULL)
         cdef WaitNode* node = &self.node
         cdef Engine* engine

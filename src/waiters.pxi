@@ -12,6 +12,10 @@
 # a node is chained until its waiter has consumed the wake-up: in between it is not chained again,
 # so that no wake-up is counted twice and none is lost.
 #
+# proofs/wake.pml is a model of this, of which a checker tries every order of steps. Its states are
+# named in brackets: a call is [PARKED] while it sleeps, [WOKEN] while it runs after that, [LEFT] once
+# it has ended and holds nothing; nodes and rows have the states that they have here.
+#
 # Tasks are in tasks.pxi.
 #
 # After a fork, nodes of threads that do not exist in the child stay in lists. Their memory stays
@@ -172,7 +176,7 @@ cdef class ThreadWaiter(Waiter):
         PyThread_release_lock(self.lock)
 
     cdef bint park(self, double seconds) except -1:
-        # Sleeps for so many seconds at most; true if woken. It may end early: the caller looks at
+        # [PARKED], then [WOKEN]. Sleeps for so many seconds at most; true if woken. It may end early: the caller looks at
         # what it waits for and at its clock, and parks again. Signal handlers run here, and raise
         # here.
         cdef PyLockStatus status

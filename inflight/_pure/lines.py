@@ -182,7 +182,7 @@ class Lines(Rows):
             wake_all(wakes)
 
     def _leave(self, waiter: Waiter) -> None:
-        """The end of a wait, however it ended: what ``waiter`` still holds goes to the next."""
+        """[LEFT], however the wait ended: what ``waiter`` still holds goes to the next."""
         wakes: list[Waiter] = []
         try:
             with self._guard():

@@ -245,7 +245,7 @@ class TaskWaiter(Waiter):
         insist(self._leave, self)
 
     def resume(self) -> None:
-        """Run the task until it is suspended again, or ends; can be repeated."""
+        """[PARKED] to [WOKEN]: run the task until it is suspended again, or ends; can be repeated."""
         wakeup, context = self._wakeup, self._context
         if wakeup is None or not self._suspended:
             return

@@ -5,6 +5,10 @@ after it has let go of its own locks; the waiter then looks for itself under the
 idempotent, never blocks and never raises, so that a wake interrupted half-way can be repeated
 for everybody. Only ``wake`` is known to those who wake: a waiter need not be a thread.
 
+proofs/wake.pml is a model of the protocol, as src/ has it: there a waiter is not woken twice, here it
+may be. Its states are named in brackets: a call is [PARKED] while it sleeps, [WOKEN] while it runs
+after that, [LEFT] once it has ended and holds nothing.
+
 A thread parks on a ``threading.Lock`` of its own. ``Lock.acquire`` runs signal handlers while it
 waits, and a handler that raises ends the wait: Ctrl-C works. A shared ``threading.Condition``
 was rejected: it wakes in an order of its own, and takes its lock back before it lets an interrupt
@@ -67,7 +71,7 @@ class ThreadWaiter(Waiter):
             pass
 
     def park(self, until: float | None) -> bool:
-        """Wait for a wake until ``until`` on ``time.monotonic``; ``None`` is for ever.
+        """[PARKED], then [WOKEN]: wait for a wake until ``until`` on ``time.monotonic``; ``None`` is for ever.
 
         :return: whether there was one; ``False`` may come before ``until``.
         """
