@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-# For `helpers`, `aio` and `leaking`, under every import mode of pytest. Registered first, so that their asserts explain
-# themselves.
+# For `helpers`, `aio` and the like, under every import mode of pytest. Registered first, so that their asserts
+# explain themselves.
 if str(Path(__file__).parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "conftest"))
@@ -66,6 +66,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=100,
         metavar="N",
         help="how many rounds each scenario of test_leaks makes (default: 100)",
+    )
+    parser.addoption(
+        "--rounds",
+        type=int,
+        default=1,
+        help="how many times as long the tests with signals at random or at every instant take (default: 1)",
     )
 
 
@@ -128,6 +134,13 @@ def loop_factory(request: pytest.FixtureRequest) -> aio.LoopFactory:
 @pytest.fixture(scope="session")
 def impl(request: pytest.FixtureRequest) -> Implementation:
     return load(request.param)
+
+
+@pytest.fixture(scope="session")
+def rounds(request: pytest.FixtureRequest) -> int:
+    """What multiplies the number of rounds of tests that hope to meet an instant."""
+    number: int = request.config.getoption("--rounds")
+    return number
 
 
 @dataclass

@@ -27,6 +27,7 @@ from ..errors import GroupClosedError
 from . import waiters
 from .op import Op
 from .outcome import OUTCOME, Ended, Outcome
+from .waiters import insist
 
 K = TypeVar("K")
 M = TypeVar("M")
@@ -160,8 +161,15 @@ class CallGroup(Outcome, Generic[K, M, R]):
         >>> group.seal()
         0
         """
-        self._sealed = True
-        self._complete_and_raise()
+        passed: list[BaseException] = []
+        try:
+            self._sealed = True
+            self._complete_if_over(passed)
+        except BaseException:
+            insist(self._complete_if_over, passed)
+            raise
+        if passed:
+            raise passed[0]
 
     @property
     def outstanding(self) -> int:
@@ -177,23 +185,35 @@ class CallGroup(Outcome, Generic[K, M, R]):
         return True
 
     def __enter__(self) -> Self:
-        with self._guard():
-            if self._complete:
-                raise GroupClosedError("the group is complete")
-            self._holds += 1
+        held: dict[int, bool] = {}
+        try:
+            with self._guard():
+                # Commit.
+                if not self._complete:
+                    self._holds += 1
+                    held[0] = True
+        except BaseException:
+            # Not entered, so that nobody will leave.
+            insist(self._let_go, held, [], False)
+            raise
+        if not held:
+            raise GroupClosedError("the group is complete")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._guard():
-            if not self._holds:
-                raise RuntimeError("the group is left more often than it was entered")
-            # Commit.
-            self._holds -= 1
-            if not self._holds:
-                self._sealed = True
-        self._complete_and_raise()
+        held = {0: True}
+        passed: list[BaseException] = []
+        try:
+            self._let_go(held, passed, True)
+        except BaseException:
+            insist(self._let_go, held, passed, True)
+            raise
+        if held:
+            raise RuntimeError("the group is left more often than it was entered")
+        if passed:
+            raise passed[0]
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -323,14 +343,11 @@ class CallGroup(Outcome, Generic[K, M, R]):
                 if not self._complete and not self._sealed:
                     first = self._added
                     self._added = first + count
-        finally:
-            # Also when interrupted: what is counted must be able to report itself, and does so
-            # when it is dropped.
-            for number, op in enumerate(ops, first):
-                if first >= 0:
-                    op._index = number
-                else:
-                    op._retire()
+            _number(ops, first)
+        except BaseException:
+            # What is counted must be able to report itself, and does so when it is dropped.
+            insist(_number, ops, first)
+            raise
         if first < 0:
             self._refuse_if_closed()
 
@@ -342,11 +359,16 @@ class CallGroup(Outcome, Generic[K, M, R]):
         if len(finished) >= self._added:
             self._complete_if_over(passed)
 
-    def _complete_and_raise(self) -> None:
-        passed: list[BaseException] = []
+    def _let_go(self, held: dict[int, bool], passed: list[BaseException], seal: bool) -> None:
+        """End a hold: what ``held`` says, which is emptied. Can be repeated."""
+        with self._guard():
+            # Commit.
+            if held and self._holds:
+                del held[0]
+                self._holds -= 1
+                if seal and not self._holds:
+                    self._sealed = True
         self._complete_if_over(passed)
-        if passed:
-            raise passed[0]
 
     def _complete_if_over(self, passed: list[BaseException]) -> None:
         mine = False
@@ -385,3 +407,12 @@ class CallGroup(Outcome, Generic[K, M, R]):
                     passed.append(error)
                 return None, error, traceback
         return results, None, None
+
+
+def _number(ops: Sequence[Op[Any, Any, Any]], first: int) -> None:
+    """Give operations their numbers; -1 is for those that were refused. Can be repeated."""
+    for number, op in enumerate(ops, first):
+        if first >= 0:
+            op._index = number
+        else:
+            op._retire()

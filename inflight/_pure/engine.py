@@ -85,7 +85,11 @@ class KeyedQueue(Lines, Generic[K]):
                     last = until is not None and monotonic() >= until
         finally:
             if waiter is not None:
-                insist(self._leave, waiter)
+                try:
+                    self._leave(waiter)
+                except BaseException:
+                    insist(self._leave, waiter)
+                    raise
 
     async def _aput(self, key: Hashable, op: AnyOp, seconds: float | None) -> None:
         """``_put`` for a task."""
@@ -112,7 +116,11 @@ class KeyedQueue(Lines, Generic[K]):
                     last = until is not None and monotonic() >= until
         finally:
             if waiter is not None:
-                insist(self._leave, waiter)
+                try:
+                    self._leave(waiter)
+                except BaseException:
+                    insist(self._leave, waiter)
+                    raise
 
     def _refuse(self, status: int, key: Hashable) -> NoReturn:
         if status == _CLOSED:
@@ -217,7 +225,11 @@ class KeyedQueue(Lines, Generic[K]):
                 last = until is not None and monotonic() >= until
         finally:
             if waiter is not None:
-                insist(self._leave, waiter)
+                try:
+                    self._leave(waiter)
+                except BaseException:
+                    insist(self._leave, waiter)
+                    raise
 
     async def _aget(self, limit: int, timeout: float | None, taken: list[Taken]) -> list[OpSet]:
         """``_get`` for a task."""
@@ -240,7 +252,11 @@ class KeyedQueue(Lines, Generic[K]):
                 last = until is not None and monotonic() >= until
         finally:
             if waiter is not None:
-                insist(self._leave, waiter)
+                try:
+                    self._leave(waiter)
+                except BaseException:
+                    insist(self._leave, waiter)
+                    raise
 
     def _alarm(self, waiter: Waiter, until: float | None) -> float | None:
         """When a consumer that waits until ``until`` has to look at the windows."""
@@ -378,7 +394,11 @@ class KeyedQueue(Lines, Generic[K]):
                 waiter.park(until)
                 last = until is not None and monotonic() >= until
         finally:
-            insist(self._leave, waiter)
+            try:
+                self._leave(waiter)
+            except BaseException:
+                insist(self._leave, waiter)
+                raise
 
     async def _ajoin(self, timeout: float | None) -> bool:
         """``_join`` for a task."""
@@ -399,7 +419,11 @@ class KeyedQueue(Lines, Generic[K]):
                 await waiter.park(until)
                 last = until is not None and monotonic() >= until
         finally:
-            insist(self._leave, waiter)
+            try:
+                self._leave(waiter)
+            except BaseException:
+                insist(self._leave, waiter)
+                raise
 
     def _try_join(self, waiter: Waiter | None) -> bool:
         """Whether the end has come, since ``waiter`` got in line, where it is from now on."""
@@ -461,11 +485,9 @@ class KeyedQueue(Lines, Generic[K]):
         wakes: list[Waiter] = []
         try:
             with self._guard():
-                try:
-                    self._closed = True
-                    self._end_windows_locked()
-                finally:
-                    self._settle_locked(wakes)
+                # What follows from it is done there, and again if that is interrupted.
+                self._closed = True
+                self._settle_locked(wakes)
             wake_all(wakes)
         except BaseException:
             insist(self._mend, wakes)

@@ -22,7 +22,7 @@ from collections import OrderedDict
 
 from .. import _fork
 from . import waiters
-from .rows import PROMISED, READY, Row, Rows, first
+from .rows import PROMISED, READY, Row, Rows, first, to_place
 from .waiters import Waiter, insist, wake_all
 
 __all__ = ["Lines"]
@@ -85,14 +85,21 @@ class Lines(Rows):
         place = waiter.place or next(self._tickets)
         alike: dict[Waiter, None] = {waiter: None}
         hash_ = waiter.hash
+        producers = self._producers
         # Commit.
-        if waiter.place == 0 or place not in self._producers:
+        overtaken = waiter in self._granted
+        if overtaken:
+            # The place it was granted is taken: a row was put back, or a signal handler enqueued.
+            del self._granted[waiter]
+        if waiter.place == 0 or place not in producers:
             waiter.place = place
-            self._producers[place] = waiter
+            producers[place] = waiter
             if hash_ in self._by_hash:
                 self._by_hash[hash_][waiter] = None
             else:
                 self._by_hash[hash_] = alike
+        if overtaken:
+            to_place(producers, place)
 
     def _line_up_consumer_locked(self, waiter: Waiter) -> None:
         """Put a consumer at the end of the line, unless it stands in it; the head keeps the time."""
@@ -111,13 +118,15 @@ class Lines(Rows):
     def _settle_locked(self, wakes: list[Waiter]) -> None:
         """Hand out what can be handed out to those who wait; ``wakes`` gets whom to wake."""
         consumers = self._consumers
+        if self._closed and self._open:
+            self._end_windows_locked()
         while self._ready and consumers:
             row, waiter = first(self._ready), _head(consumers)
             if row is not None and waiter is not None:
                 self._bind_locked(row, waiter, (waiter,), wakes)
         if not self._waiting and not self._owned:
             while self._joiners:
-                joiner = next(iter(self._joiners), None)
+                joiner = _any_of(self._joiners)
                 if joiner is not None:
                     # First the wake: interrupted in between, it is woken again, not forgotten.
                     wakes.append(joiner)
@@ -128,8 +137,8 @@ class Lines(Rows):
         producers = self._producers
         if producers:
             if self._closed:
-                _empty_into(producers, wakes)
                 self._by_hash.clear()
+                _empty_into(producers, wakes)
             else:
                 self._grant_locked(wakes)
         if self._open and consumers:
@@ -228,6 +237,13 @@ class Lines(Rows):
 def _head(line: OrderedDict[int, Waiter]) -> Waiter | None:
     """Who is first in line; ``None`` if a signal handler emptied it while we looked."""
     for waiter in line.values():
+        return waiter
+    return None
+
+
+def _any_of(waiters: dict[Waiter, None]) -> Waiter | None:
+    """The first of them. Not ``next(iter(...))``: a signal handler may come between the two."""
+    for waiter in waiters:
         return waiter
     return None
 

@@ -273,16 +273,22 @@ class Op(Outcome, Generic[K, M, R]):
         except AttributeError:
             # The key could not be hashed.
             return
-        if OUTCOME in cell or _is_finalizing is None or _is_finalizing():
+        if OUTCOME in cell or _is_finalizing is None:
             return
         passed: list[BaseException] = []
+        text = "an operation was dropped unfinished"
         # Finalized once and never again: whatever happens here, it must be finished.
         try:
+            if _is_finalizing():
+                return
             text = f"operation {shown(self._key)} was dropped unfinished"
         except BaseException as error:
-            text = "an operation was dropped unfinished"
             passed.append(error)
-        insist(self._end, None, OpAbandonedError(text), passed)
+        try:
+            self._end(None, OpAbandonedError(text), passed)
+        except BaseException:
+            insist(self._end, None, OpAbandonedError(text), passed)
+            raise
         warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
         if passed:
             raise passed[0]

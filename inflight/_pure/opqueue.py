@@ -251,8 +251,22 @@ class OpQueue(KeyedQueue[K]):
             row = self.dequeue(timeout)
         except QueueClosedError:
             return False
-        with row:
+        # As ``with row:``, but a signal handler may raise at the entry of its methods.
+        failure: BaseException | None = None
+        try:
             fn(row)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            try:
+                row.__exit__(None, failure, None)
+            except BaseException:
+                insist(row.__exit__, None, failure, None)
+                raise
+            finally:
+                # Its traceback refers to this frame.
+                failure = None
         return True
 
     def __iter__(self) -> Iterator[OpSet]:
@@ -460,8 +474,22 @@ class OpQueue(KeyedQueue[K]):
             row = await self.adequeue(timeout)
         except QueueClosedError:
             return False
-        with row:
+        # As in ``process``.
+        failure: BaseException | None = None
+        try:
             await fn(row)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            try:
+                row.__exit__(None, failure, None)
+            except BaseException:
+                insist(row.__exit__, None, failure, None)
+                raise
+            finally:
+                # Its traceback refers to this frame.
+                failure = None
         return True
 
     def __aiter__(self) -> AsyncIterator[OpSet]:

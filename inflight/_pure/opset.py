@@ -149,9 +149,17 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
     ) -> None:
         try:
             if error is not None:
-                self.finish_all(error=self._error_for(error))
+                try:
+                    self._fail(error)
+                except BaseException:
+                    insist(self._fail, error)
+                    raise
         finally:
-            insist(self.release)
+            try:
+                self.release()
+            except BaseException:
+                insist(self.release)
+                raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -187,6 +195,9 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         if passed:
             raise passed[0]
         return finished
+
+    def _fail(self, error: BaseException) -> None:
+        self.finish_all(error=self._error_for(error))
 
     def _error_for(self, error: BaseException) -> BaseException:
         """What unfinished operations get when ``error`` ended their ``with`` block."""
@@ -247,9 +258,14 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
             queue = self._queue
         except AttributeError:
             return
-        if queue is None or _is_finalizing is None or _is_finalizing():
+        if queue is None or _is_finalizing is None:
             return
-        insist(queue._release, self._row, self._ticket)
+        try:
+            if not _is_finalizing():
+                queue._release(self._row, self._ticket)
+        except BaseException:
+            insist(queue._release, self._row, self._ticket)
+            raise
 
 
 def _as_outcome(value: Any) -> tuple[Any, BaseException | None]:

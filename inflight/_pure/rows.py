@@ -40,7 +40,20 @@ from .op import Op
 from .opset import OpSet
 from .waiters import Waiter
 
-__all__ = ["GONE", "OPEN", "OVER", "OWNED", "PROMISED", "READY", "Comparison", "Row", "Rows", "Taken", "first"]
+__all__ = [
+    "GONE",
+    "OPEN",
+    "OVER",
+    "OWNED",
+    "PROMISED",
+    "READY",
+    "Comparison",
+    "Row",
+    "Rows",
+    "Taken",
+    "first",
+    "to_place",
+]
 
 OPEN, READY, PROMISED, OVER, OWNED, GONE = range(6)
 
@@ -296,7 +309,7 @@ class Rows:
         while row.ticket == ticket:
             if row.state < OWNED:
                 # It is back. Done only now, or a repetition would leave it at the wrong place.
-                self._to_place_locked(row)
+                to_place(self._ready, row.seq)
                 row.ticket = 0
                 break
             behind = row.behind
@@ -343,30 +356,8 @@ class Rows:
             row.state = READY
             self._ready[row.seq] = row
         if waiter.renounced is not None:
-            self._to_place_locked(waiter.renounced)
+            to_place(self._ready, waiter.renounced.seq)
             waiter.renounced = None
-
-    def _to_place_locked(self, row: Row) -> None:
-        """Move ``row`` from the back of the ready list to its place by number, close to the front:
-        only rows that were put back before, and are older, stand before it.
-        """
-        ready = self._ready
-        seq = row.seq
-        older: list[int] = []
-        while True:
-            older.clear()
-            try:
-                for other in ready:
-                    if other >= seq:
-                        break
-                    older.append(other)
-            except RuntimeError:
-                # A signal handler changed the list.
-                continue
-            break
-        for other in (seq, *reversed(older)):
-            if other in ready:
-                ready.move_to_end(other, last=False)
 
     def _release_locked(self, row: Row, ticket: int) -> None:
         """Give the key of an owned row back; what gathered behind takes its place, at the back."""
@@ -442,3 +433,24 @@ def first(rows: OrderedDict[int, Row]) -> Row | None:
     for row in rows.values():
         return row
     return None
+
+
+def to_place(line: OrderedDict[int, Any], number: int) -> None:
+    """Move what came back from the back of a line to its place by number, close to the front: only what
+    came back before, and is older, stands before it.
+    """
+    older: list[int] = []
+    while True:
+        older.clear()
+        try:
+            for other in line:
+                if other >= number:
+                    break
+                older.append(other)
+        except RuntimeError:
+            # A signal handler changed the list.
+            continue
+        break
+    for other in (number, *reversed(older)):
+        if other in line:
+            line.move_to_end(other, last=False)

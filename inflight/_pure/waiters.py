@@ -97,6 +97,8 @@ def insist(step: Callable[..., object], *arguments: Any) -> None:
     """Run a step that can be repeated, again if a signal handler raises in the middle of it.
 
     For what gives back or passes on: nobody else would do it. What was raised is raised in the end.
+    Itself it may be interrupted at its entry. So it is called only where the step, tried in place, has
+    raised: ``try: step()``, ``except BaseException: insist(step)``, ``raise``.
     """
     try:
         step(*arguments)
