@@ -8,7 +8,7 @@ cdef int wait_check(Wait self) except -1:
     # Checks the arguments, and makes what must not fail once something was taken.
     if self.kind <= NEXT_ROW:
         if self.kind == DEQUEUE_MANY:
-            self.argument = check_limit(self.argument)
+            self.argument = wait_convert(self, check_limit, self.argument)
         self.row = opset_new(<OpQueue>self.home)
         if self.kind == DEQUEUE_MANY:
             self.op = [self.row]
@@ -16,12 +16,31 @@ cdef int wait_check(Wait self) except -1:
         queue_check_op(self.op)
     elif self.kind == AWAIT_GROUP:
         group_refuse_reducer(<CallGroup>self.home)
-    self.limit = INFINITY if self.timeout is None else seconds_of(self.timeout)
+    self.limit = INFINITY if self.timeout is None else wait_seconds(self)
     if self.kind == SUBMIT:
         key_check(self.key)
         self.op = op_new(None, self.key, self.argument)
         self.argument = None
     return 0
+
+
+cdef inline double wait_seconds(Wait self) except? -1:
+    if type(self.timeout) is float:
+        return seconds_of(self.timeout)
+    seconds = wait_convert(self, check_seconds, self.timeout)
+    return INFINITY if seconds is None else <double>seconds
+
+
+cdef object wait_convert(Wait self, object convert, object number):
+    # What is no number itself becomes one by code of its own.
+    cdef bint busy = self.busy
+    try:
+        self.busy = True
+        return convert(number)
+    except StopIteration as error:
+        raise wait_stopped(self) from error
+    finally:
+        self.busy = busy
 
 
 cdef inline object wait_ask(Wait self, TaskWaiter waiter, bint last):

@@ -15,6 +15,9 @@
 
 from collections.abc import Coroutine
 
+cdef extern from "Python.h":
+    bint PyExceptionClass_Check(object type)
+
 cdef extern from "coroutine.h":
     ctypedef PyObject* (*iternextfunc)(PyObject* self) except? NULL
     ctypedef int (*sendfunc)(PyObject* self, PyObject* value, PyObject** result) except -1
@@ -86,20 +89,29 @@ cdef class Wait:
         """Raise an exception where it is suspended, as ``throw`` of a coroutine."""
         cdef bint suspended = self.phase == SUSPENDED
         cdef bint yielded = False
-        if self.phase == ENDED:
-            wait_refuse(self)
-        if isinstance(type, BaseException):
-            error = type
-        else:
+        cdef bint wrong = True
+        if PyExceptionClass_Check(type):
             error = value if isinstance(value, BaseException) else type() if value is None else type(value)
+            wrong = False
+        elif not isinstance(type, BaseException):
+            error = TypeError(f"exceptions must be classes or instances deriving from BaseException, not {kind_of(type)}")
+        elif value is not None:
+            error = TypeError("instance exception may not have a separate value")
+        else:
+            error = type
+            wrong = False
+        if wrong and not suspended:
+            raise error
         if traceback is not None:
             error = error.with_traceback(traceback)
+        if self.phase == ENDED:
+            wait_refuse(self)
         self.phase = ENDED
         if suspended and self.inner is not None:
             answer = wait_resume(self, None, error, &yielded)
             if yielded:
                 return answer
-            raise StopIteration(answer)
+            wait_stop(answer)
         wait_leave(self)
         if suspended and isinstance(error, StopIteration):
             raise wait_stopped(self) from error
@@ -173,8 +185,9 @@ cdef inline object wait_advance(Wait self, object value, bint* yielded):
         return wait_resume(self, value, None, yielded)
     if self.phase == ENDED:
         wait_refuse(self)
+        return None
     if value is not None:
-        raise TypeError("can't send non-None value to a just-started coroutine")
+        raise TypeError(f"can't send non-None value to a just-started {wait_noun(self)}")
     self.phase = ENDED
     if self.kind == NEXT_ROW and (<AsyncRowIterator>self.argument).streak >= READY_ROWS:
         (<AsyncRowIterator>self.argument).streak = 0
@@ -182,10 +195,18 @@ cdef inline object wait_advance(Wait self, object value, bint* yielded):
     return wait_begin(self, yielded)
 
 
+cdef str wait_noun(Wait self):
+    # What it is in Python: `__await__` there returns a generator.
+    return "generator" if self.kind >= AWAIT_OP else "coroutine"
+
+
 cdef int wait_refuse(Wait self) except -1:
+    # Of one that has ended, or runs. A generator that has ended just ends again.
     if self.busy:
-        raise ValueError("coroutine already executing")
-    raise RuntimeError("cannot reuse already awaited coroutine")
+        raise ValueError(f"{wait_noun(self)} already executing")
+    if self.kind < AWAIT_OP:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    return 0
 
 
 cdef inline object wait_begin(Wait self, bint* yielded):
@@ -218,8 +239,7 @@ cdef object wait_begin_with_care(Wait self):
 
 cdef object wait_stopped(Wait self):
     # Let out, it would be taken for a result.
-    kind = "generator" if self.kind >= AWAIT_OP else "coroutine"
-    return RuntimeError(f"{kind} raised StopIteration")
+    return RuntimeError(f"{wait_noun(self)} raised StopIteration")
 
 
 cdef object wait_share(Wait self, bint* yielded):
@@ -345,6 +365,13 @@ cdef object wait_step(Wait self, object value):
     answer = wait_advance(self, value, &yielded)
     if yielded:
         return answer
+    wait_stop(answer)
+
+
+cdef int wait_stop(object answer) except -1:
+    # As Python ends a coroutine.
+    if answer is None:
+        raise StopIteration
     raise StopIteration(answer)
 
 

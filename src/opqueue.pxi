@@ -469,8 +469,12 @@ cdef class OpQueue:
             row = await self.adequeue(timeout)
         except QueueClosedError:
             return False
-        with row:
-            await fn(row)
+        try:
+            with row:
+                await fn(row)
+        except StopIteration as error:
+            # What a coroutine makes of it; Cython would call it a generator.
+            raise RuntimeError("coroutine raised StopIteration") from error
         return True
 
     def __aiter__(self):

@@ -204,6 +204,114 @@ async def test_an_exception_that_cannot_be_made_is_thrown_in(make_queue):
     assert drive(queue.adequeue(0)).key == "a"
 
 
+class Stopping:
+    """A number whose conversion raises StopIteration."""
+
+    def __float__(self):
+        raise StopIteration(3)
+
+    def __index__(self):
+        raise StopIteration(3)
+
+
+@pytest.mark.parametrize("call", ["adequeue", "adequeue_many", "limit", "ajoin", "aenqueue", "asubmit", "aprocess"])
+async def test_a_stop_iteration_of_a_number_is_no_result(impl, make_queue, call):
+    """Let out, a task could not take it, and whoever awaited the task would wait for ever."""
+    queue = make_queue()
+    op = impl.Op("a")
+    calls = {
+        "adequeue": lambda: queue.adequeue(Stopping()),
+        "adequeue_many": lambda: queue.adequeue_many(1, Stopping()),
+        "limit": lambda: queue.adequeue_many(Stopping()),
+        "ajoin": lambda: queue.ajoin(Stopping()),
+        "aenqueue": lambda: queue.aenqueue("a", op, timeout=Stopping()),
+        "asubmit": lambda: queue.asubmit("a", timeout=Stopping()),
+        "aprocess": lambda: queue.aprocess(print, Stopping()),
+    }
+    with pytest.raises(RuntimeError, match="^coroutine raised StopIteration$") as caught:
+        await asyncio.create_task(calls[call]())
+    assert caught.value.__cause__.value == 3
+    assert nobody_waits(queue)
+    assert len(queue) == 0
+
+
+def test_a_number_resumes_the_call_that_converts_it(make_queue):
+    """As of any coroutine that is running, ValueError."""
+
+    class Number:
+        def __float__(self):
+            wait.send(None)
+
+    wait = make_queue().adequeue(Number())
+    with pytest.raises(ValueError, match="coroutine already executing"):
+        wait.send(None)
+
+
+async def test_a_worker_that_raises_stop_iteration(make_queue):
+    queue = make_queue()
+    op = queue.submit("a")
+
+    def work(row):
+        raise StopIteration(3)
+
+    with pytest.raises(RuntimeError, match="^coroutine raised StopIteration$"):
+        await queue.aprocess(work)
+    assert str(op.exception(0)) == "the worker raised StopIteration"
+
+
+@pytest.mark.parametrize("ends", ["at once", "by an error", "after a wait", "by what is thrown in", "by closing"])
+async def test_what_an_operation_is_awaited_by_ends_again_and_again(impl, ends):
+    """As a generator: only a coroutine refuses to be used again."""
+    op = impl.Op("a")
+    steps = op.__await__()
+    if ends in ("at once", "by an error"):
+        op.finish(error=None if ends == "at once" else ValueError("no"))
+    elif ends == "by closing":
+        steps.close()
+    else:
+        steps.send(None)
+    if ends == "by what is thrown in":
+        with pytest.raises(LookupError):
+            steps.throw(LookupError())
+    elif ends != "by closing":
+        op.try_finish()
+        with pytest.raises(ValueError if ends == "by an error" else StopIteration):
+            steps.send(None)
+    for _ in range(2):
+        with pytest.raises(StopIteration) as caught:
+            steps.send(None)
+        assert caught.value.args == ()
+        with pytest.raises(LookupError):
+            steps.throw(LookupError())
+    op.try_finish()
+
+
+async def test_what_cannot_be_thrown_ends_only_what_was_started(make_queue):
+    queue = make_queue()
+    for wrong in (5, int):
+        wait = queue.adequeue(0)
+        with pytest.raises(
+            TypeError, match="^exceptions must be classes or instances deriving from BaseException, not "
+        ):
+            wait.throw(wrong)
+        with pytest.raises(inflight.QueueEmptyError):
+            await wait
+        wait = queue.adequeue()
+        wait.send(None)
+        with pytest.raises(
+            TypeError, match="^exceptions must be classes or instances deriving from BaseException, not "
+        ):
+            wait.throw(wrong)
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await wait
+    assert nobody_waits(queue)
+
+
+async def test_a_row_that_was_never_awaited_is_named_by_its_queue(make_queue):
+    with pytest.warns(RuntimeWarning, match="^coroutine 'OpQueue.__anext__' was never awaited$"):
+        aiter(make_queue()).__anext__()
+
+
 async def test_a_coroutine_that_is_awaited_already_is_refused(make_queue):
     queue = make_queue()
     wait = queue.adequeue()

@@ -624,3 +624,6 @@ class _AsyncRowIterator(AsyncIterator[OpSet]):
         except BaseException:
             insist(self._queue._put_back, taken)
             raise
+
+    # Said of one that was never awaited: the queue is what the user knows.
+    __anext__.__qualname__ = "OpQueue.__anext__"
