@@ -560,7 +560,7 @@ cdef class OpQueue:
         return waiting
 
     def __bool__(self):
-        """Always true: an empty queue is still a queue."""
+        # An empty queue is still a queue.
         return True
 
     def __contains__(self, key):

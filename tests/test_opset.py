@@ -341,6 +341,27 @@ def test_release_is_idempotent_and_harmless(row_of):
     assert row.finish_all(1) == 1
 
 
+@pytest.mark.parametrize("index", [2, -3, 10**400, -(10**400)])
+def test_an_index_out_of_range(row_of, index):
+    with pytest.raises(IndexError, match="^OpSet index out of range$") as caught:
+        row_of(2)[index]
+    assert caught.value.__context__ is None
+
+
+def test_what_an_index_or_a_slice_raises_is_raised(row_of):
+    class Index:
+        def __index__(self):
+            raise TypeError("no index today")
+
+    row = row_of(2)
+    with pytest.raises(TypeError, match="^no index today$"):
+        row[Index()]
+    with pytest.raises(TypeError, match="^slice indices must be integers or None or have an __index__ method$"):
+        row["a":]
+    with pytest.raises(TypeError, match="^OpSet indices must be integers or slices, not float$"):
+        row[0.0]
+
+
 def test_representation(row_of):
     assert repr(row_of(3, "a")) == "<OpSet key='a' of 3 operations>"
 

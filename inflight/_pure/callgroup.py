@@ -201,7 +201,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         held = {0: True}
         passed: list[BaseException] = []
@@ -219,9 +219,9 @@ class CallGroup(Outcome, Generic[K, M, R]):
         return self.__enter__()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        self.__exit__(exc_type, exc, traceback)
 
     def done(self) -> bool:
         """Whether it is complete and its reducer has returned.

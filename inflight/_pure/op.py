@@ -256,6 +256,7 @@ class Op(Outcome, Generic[K, M, R]):
         self._register(fn)
 
     def __repr__(self) -> str:
+        head = f"<{type(self).__name__} key={self._key!r}"
         ended: Ended | None = self._cell.get(OUTCOME)
         if ended is None:
             state = "pending"
@@ -265,7 +266,7 @@ class Op(Outcome, Generic[K, M, R]):
             state = "cancelled"
         else:
             state = f"failed: {ended[1]!r}"
-        return f"<{type(self).__name__} key={self._key!r} {state}>"
+        return f"{head} {state}>"
 
     def __del__(self) -> None:
         try:

@@ -549,7 +549,7 @@ class OpQueue(KeyedQueue[K]):
         return len(self._waiting)
 
     def __bool__(self) -> bool:
-        """Always true: an empty queue is still a queue."""
+        # An empty queue is still a queue.
         return True
 
     def __contains__(self, key: object) -> bool:
@@ -560,7 +560,7 @@ class OpQueue(KeyedQueue[K]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
@@ -568,7 +568,7 @@ class OpQueue(KeyedQueue[K]):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 

@@ -9,6 +9,7 @@ that nobody kept finish themselves as abandoned).
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
@@ -145,14 +146,14 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if error is not None:
+            if exc is not None:
                 try:
-                    self._fail(error)
+                    self._fail(exc)
                 except BaseException:
-                    insist(self._fail, error)
+                    insist(self._fail, exc)
                     raise
         finally:
             try:
@@ -165,9 +166,9 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        self.__exit__(exc_type, exc, traceback)
 
     @staticmethod
     def _end_each(endings: list[tuple[Op[Any, Any, Any], Any, BaseException | None]]) -> int:
@@ -215,13 +216,15 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
     @overload
     def __getitem__(self, index: slice) -> tuple[Op[Any, Any, Any], ...]: ...
     def __getitem__(self, index: int | slice) -> Op[Any, Any, Any] | tuple[Op[Any, Any, Any], ...]:
+        if type(index) is not int and not isinstance(index, slice):
+            if not hasattr(type(index), "__index__"):
+                raise TypeError(f"OpSet indices must be integers or slices, not {_arguments.kind(index)}")
+            index = operator.index(index)
         try:
             return self._ops[index]
         except IndexError:
-            raise IndexError("OpSet index out of range") from None
-        except TypeError:
-            kind = _arguments.kind(index)
-            raise TypeError(f"OpSet indices must be integers or slices, not {kind}") from None
+            pass
+        raise IndexError("OpSet index out of range")
 
     def __len__(self) -> int:
         return len(self._ops)
@@ -230,7 +233,7 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         return iter(self._ops)
 
     def __reversed__(self) -> Iterator[Op[Any, Any, Any]]:
-        return iter(self._ops[::-1])
+        return reversed(self._ops)
 
     def __contains__(self, value: object) -> bool:
         return value in self._ops
