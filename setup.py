@@ -8,13 +8,15 @@ INFLIGHT_DEBUG=1    no optimisation, assertions, debug information, warnings are
 INFLIGHT_SANITIZE   sanitizers to compile in, e.g. address,undefined or thread.
 INFLIGHT_PROOF=1    a build for tests: it counts what happened, can refuse allocations, and checks
                     the order of its locks (see src/proof.h).
-INFLIGHT_TRACE=1    line tracing, for the coverage of the Cython sources.
+INFLIGHT_TRACE=1    line tracing, for the coverage of the Cython sources (see src/trace.h).
 """
 
 import os
+import re
 import sys
 import sysconfig
 from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -37,8 +39,6 @@ def extension() -> Extension:
         link_args += [f"-fsanitize={sanitizers}"]
     if os.environ.get("INFLIGHT_PROOF") == "1":
         macros += [("INFLIGHT_PROOF", "1")]
-    if TRACE:
-        macros += [("CYTHON_TRACE_NOGIL", "1")]
     if sys.platform == "win32" and sysconfig.get_config_var("Py_GIL_DISABLED"):
         # There, one pyconfig.h serves both builds of the interpreter.
         macros += [("Py_GIL_DISABLED", "1")]
@@ -53,6 +53,16 @@ def extension() -> Extension:
     )
 
 
+def trace_with_our_macro(path: Path) -> None:
+    """Replaces what Cython puts into the C where there is no tracer."""
+    source = path.read_text()
+    definition = re.compile(r"^ *#define __Pyx_TraceLine\(line, .*\) +if \(\(1\)\).*$", re.MULTILINE)
+    source, found = definition.subn('#include "trace.h"', source)
+    if not found:
+        sys.exit("INFLIGHT_TRACE: the C is not what this was written for")
+    path.write_text(source)
+
+
 class BuildNative(build_ext):
     """Translates and compiles, always both: C left over from another build is never used."""
 
@@ -65,6 +75,8 @@ class BuildNative(build_ext):
                 ext.sources = cythonize(
                     [ext], build_dir=self.build_temp, force=True, compiler_directives={"linetrace": TRACE}
                 )[0].sources
+                if TRACE:
+                    trace_with_our_macro(Path(ext.sources[0]))
             self.force = True
             super().build_extensions()
         except Exception as error:

@@ -67,7 +67,8 @@ FAULTS = [
         "an unlock is missing when a key is released again",
         "src/opset.pxi",
         "            inflight_count(RELEASED_AGAIN)\n        inflight_unlock(&self.queue.engine.lock)\n",
-        "            inflight_count(RELEASED_AGAIN)\n            return 0\n        inflight_unlock(&self.queue.engine.lock)\n",
+        "            inflight_count(RELEASED_AGAIN)\n            return 0\n"
+        "        inflight_unlock(&self.queue.engine.lock)\n",
     ),
     Fault(
         "an interrupted consumer does not give back what it was promised",
@@ -144,8 +145,8 @@ FAULTS = [
     Fault(
         "a timeout is measured with the clock of the windows",
         "src/calls.pxi",
-        "            woken = waiter.park(min(remaining, armed - now))\n            remaining = deadline - now_seconds()\n",
-        "            woken = waiter.park(min(remaining, armed - now))\n            remaining = deadline - self.now()\n",
+        "park(min(remaining, armed - now))\n            remaining = deadline - now_seconds()\n",
+        "park(min(remaining, armed - now))\n            remaining = deadline - self.now()\n",
     ),
     Fault(
         "a row may be one too wide",
@@ -168,8 +169,8 @@ FAULTS = [
     Fault(
         "who waits for the end is not told",
         "src/engine.pxi",
-        "            list_remove(node)\n            node.state = PROMISED\n            kick(node, wake)\n        if self.closed:",
-        "            list_remove(node)\n            node.state = PROMISED\n        if self.closed:",
+        "            node.state = PROMISED\n            kick(node, wake)\n        if self.closed:",
+        "            node.state = PROMISED\n        if self.closed:",
     ),
     Fault(
         "closing wakes no producer",

@@ -102,23 +102,10 @@ static inline void inflight_enter_child(void) {
 
 #define INFLIGHT_FREE_THREADED 0
 
-typedef struct { char held; } inflight_mutex;
+typedef struct { char unused; } inflight_mutex;
 static inline void inflight_lock_init(inflight_mutex *self) { (void)self; }
-#ifdef CYTHON_TRACE_NOGIL
-/* Line tracing calls the tracer from inside sections, and that may let another thread run. */
-static inline void inflight_lock(inflight_mutex *self) {
-    while (__atomic_exchange_n(&self->held, 1, __ATOMIC_ACQUIRE)) {
-        Py_BEGIN_ALLOW_THREADS
-        Py_END_ALLOW_THREADS
-    }
-}
-static inline void inflight_unlock(inflight_mutex *self) {
-    __atomic_store_n(&self->held, 0, __ATOMIC_RELEASE);
-}
-#else
 static inline void inflight_lock(inflight_mutex *self) { (void)self; inflight_locking(0); }
 static inline void inflight_unlock(inflight_mutex *self) { (void)self; inflight_unlocking(); }
-#endif
 static inline void inflight_enter_child(void) { inflight_generation++; }
 
 static inline uint64_t inflight_load(uint64_t *word) { return *word; }

@@ -150,6 +150,8 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
     ) -> None:
         try:
             if exc is not None:
+                if not isinstance(exc, BaseException):
+                    raise TypeError("exception cause must be None or derive from BaseException")
                 try:
                     self._fail(exc)
                 except BaseException:
