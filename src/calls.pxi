@@ -196,42 +196,57 @@ cdef list queue_take_more(OpQueue self, list rows, Py_ssize_t limit):
 
 cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
     # Adds up to `limit` rows to `rows` that are ready (`opened`: or open) and nobody's; never
-    # blocks. What holds them is made first: it may fail, and more may come than it has room for,
-    # which is left for the next call.
+    # blocks. What holds them is made first: it may fail, and more may come than it has room for.
+    # That is left for the next call; but not when everything is taken: what became ready since
+    # stands before what is open, and an older row would be left in its stead.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef Engine* engine = &self.engine
     cdef Py_ssize_t before = len(rows)
+    cdef Py_ssize_t spare = 0
     cdef Py_ssize_t count, i
+    cdef list filled
     cdef Row** taken
-    cdef double now = self.now()
-    inflight_lock(&engine.lock)
-    engine_enter(engine, now, &wake)
-    engine_settle(engine, &wake)
-    count = engine.ready.size
-    if opened:
-        count += engine.open.size
-    inflight_unlock(&engine.lock)
-    wake_all(&wake)
-    count = min(count, limit)
-    if count == 0:
-        return rows
-    rows = rows + [opset_new(self) for i in range(count)]
-    taken = <Row**>inflight_malloc(<size_t>count * sizeof(Row*))
-    if taken == NULL:
-        raise MemoryError
-    try:
+    cdef double now
+    while True:
         now = self.now()
         inflight_lock(&engine.lock)
-        count = engine_dequeue_many(engine, taken, count, opened, now, &wake)
+        engine_enter(engine, now, &wake)
+        engine_settle(engine, &wake)
+        count = engine.ready.size
+        if opened:
+            count += engine.open.size
         inflight_unlock(&engine.lock)
         wake_all(&wake)
-        for i in range(count):
-            opset_fill(<OpSet>rows[before + i], self, taken[i])
-    finally:
-        PyMem_RawFree(taken)
-    while len(rows) > before + count:
-        rows.pop()
-    return rows
+        count = min(count, limit)
+        if count == 0:
+            return rows
+        count += spare
+        filled = rows + [opset_new(self) for i in range(count)]
+        taken = <Row**>inflight_malloc(<size_t>count * sizeof(Row*))
+        if taken == NULL:
+            raise MemoryError
+        try:
+            now = self.now()
+            inflight_lock(&engine.lock)
+            engine_enter(engine, now, &wake)
+            if opened and engine.ready.size + engine.open.size > count:
+                engine_settle(engine, &wake)
+                count = -1
+            else:
+                count = engine_dequeue_many(engine, taken, count, opened, now, &wake)
+            inflight_unlock(&engine.lock)
+            wake_all(&wake)
+            for i in range(count):
+                opset_fill(<OpSet>filled[before + i], self, taken[i])
+        finally:
+            PyMem_RawFree(taken)
+        if count >= 0:
+            break
+        # Producers must not outrun it for ever.
+        spare = 2 * spare + 8
+    while len(filled) > before + count:
+        filled.pop()
+    return filled
 
 
 cdef bint queue_join(OpQueue self, double limit) except -1:

@@ -546,7 +546,9 @@ class OpQueue(KeyedQueue[K]):
 
     def __len__(self) -> int:
         """How many distinct keys wait, those behind owned keys included."""
-        return len(self._waiting)
+        # Not half of what a call in another thread is about to take.
+        with self._guard():
+            return len(self._waiting)
 
     def __bool__(self) -> bool:
         # An empty queue is still a queue.
