@@ -253,7 +253,9 @@ cdef Answer engine_enqueue(
                 self.refused_depth += 1
                 answer = FULL_DEPTH
     if node != NULL:
-        engine_leave_producer(self, node)
+        if INFLIGHT_IS_PROOF and engine_has_slot(self, node):
+            inflight_count(SLOT_USED if row == NULL and answer == ACCEPTED else SLOT_GIVEN_UP)
+        engine_drop_producer(self, node)
     # Not only for producers: a window may have ended, a row may have opened.
     engine_settle(self, wake)
     return answer
@@ -318,12 +320,18 @@ cdef inline bint engine_has_slot(Engine* self, WaitNode* node) noexcept nogil:
     return node != NULL and node.state == PROMISED and node.generation == self.generation
 
 
-cdef inline void engine_leave_producer(Engine* self, WaitNode* node) noexcept nogil:
+cdef inline void engine_drop_producer(Engine* self, WaitNode* node) noexcept nogil:
     if engine_has_slot(self, node):
         self.reserved -= 1
-        inflight_count(SLOT_GIVEN_UP)
     node.state = WAITING
     list_remove(node)
+
+
+cdef inline void engine_leave_producer(Engine* self, WaitNode* node) noexcept nogil:
+    # The wait was interrupted.
+    if INFLIGHT_IS_PROOF and engine_has_slot(self, node):
+        inflight_count(SLOT_GIVEN_UP)
+    engine_drop_producer(self, node)
 
 
 # ---- taking ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ cdef enum Event:
     # used, or given up.
     ROW_PASSED_ON
     ROW_PUT_BACK
+    SLOT_USED
     SLOT_GIVEN_UP
     # An operation was merged into a row that was promised, or that waits behind an owner.
     MERGED_INTO_PROMISED
@@ -55,6 +56,7 @@ cdef tuple EVENT_NAMES = (
     "SLOT_USED_UNWOKEN",
     "ROW_PASSED_ON",
     "ROW_PUT_BACK",
+    "SLOT_USED",
     "SLOT_GIVEN_UP",
     "MERGED_INTO_PROMISED",
     "MERGED_BEHIND",

@@ -28,6 +28,8 @@ if str(Path(__file__).parent) not in sys.path:
 pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "conftest"))
 
 import aio  # noqa: E402
+import racing  # noqa: E402
+import witness as witnesses  # noqa: E402
 from helpers import FakeClock  # noqa: E402
 
 import inflight  # noqa: E402
@@ -71,7 +73,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--rounds",
         type=int,
         default=1,
-        help="how many times as long the tests with signals at random or at every instant take (default: 1)",
+        metavar="N",
+        help="multiplies the rounds of races and of interrupts (default: 1)",
     )
 
 
@@ -184,6 +187,28 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock()
     monkeypatch.setattr("inflight._clock.monotonic", fake)
     return fake
+
+
+@pytest.fixture(scope="session")
+def rounds(request: pytest.FixtureRequest) -> int:
+    """What the rounds of races and interrupts are multiplied with."""
+    return request.config.getoption("--rounds")
+
+
+@pytest.fixture
+def witness(impl: Implementation, monkeypatch: pytest.MonkeyPatch) -> witnesses.Witness:
+    """Tells what has happened inside the implementation, where it can be known; see witness.py."""
+    if impl.name == "pure":
+        return witnesses.Witness(witnesses.Wrapped(monkeypatch.setattr).counters)
+    return witnesses.Witness(witnesses.native_counters())
+
+
+@pytest.fixture(scope="module")
+def duo() -> Any:
+    """Two threads for all the races of a module."""
+    duo = racing.Duo()
+    yield duo
+    duo.stop()
 
 
 @pytest.fixture
