@@ -170,6 +170,23 @@ faulthandler.dump_traceback_later({timeout}, exit=True)
 import inflight
 assert inflight.__file__ == {file!r}, inflight.__file__
 from inflight import *
+
+def start(function, *args):
+    '''Call it in a daemon thread; what this returns waits for its result.'''
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function(*args)), daemon=True)
+    thread.start()
+    def result():
+        thread.join(20)
+        assert not thread.is_alive(), "a thread hangs"
+        return results[0]
+    return result
+
+def wait_until(state):
+    end = time.monotonic() + 20
+    while not state():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 """
 
 

@@ -31,22 +31,6 @@ def in_child(function):
     _, status = os.waitpid(pid, 0)
     assert status == 0, f"the child ended with {status}"
 
-def start(function, *args):
-    results = []
-    thread = threading.Thread(target=lambda: results.append(function(*args)), daemon=True)
-    thread.start()
-    def result():
-        thread.join(20)
-        assert not thread.is_alive(), "a thread hangs"
-        return results[0]
-    return result
-
-def wait_until(state):
-    end = time.monotonic() + 20
-    while not state():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
 def keys(rows):
     return [row.key for row in rows]
 """

@@ -513,60 +513,6 @@ def test_operations_dropped_in_many_threads(impl, dropped):
     assert len(group.result(HANG).errors) == 800
 
 
-def test_nothing_runs_and_nothing_warns_at_interpreter_exit(impl):
-    run_script(
-        impl,
-        """
-        def told(*arguments):
-            print("ran at exit")
-
-        class Job:
-            pass
-
-        queue = OpQueue(None, None)
-        owned = DedupeQueue(None, None)
-        window = OpWindow(None, None, 1000, exclusive=True)
-        group = CallGroup(told)
-        group.add_done_callback(told)
-        ops = [group.add(key) for key in range(5)]
-        for op in ops:
-            op.add_done_callback(told)
-            for each in (queue, owned, window):
-                each.enqueue(op.key, op)
-        row = owned.dequeue()
-        queue.submit("only in the queue").add_done_callback(told)
-        job = Job()
-        job.itself = job
-        job.op = Op("in a cycle")
-        job.op.add_done_callback(told)
-        for wait in (OpQueue(None, None).dequeue, ops[0].result, group.result, queue.join, window.dequeue):
-            threading.Thread(target=wait, daemon=True).start()
-        time.sleep(0.05)
-        """,
-        "-W",
-        "always",
-    )
-
-
-def test_nothing_happens_at_exit_after_sys_exit_in_a_with_block(impl):
-    run_script(
-        impl,
-        """
-        queue = DedupeQueue(None, None)
-        group = CallGroup()
-        queue.enqueue("a", group.add("a"))
-        kept = group.add("b")
-        try:
-            with queue.dequeue() as row:
-                sys.exit(0)
-        finally:
-            assert row[0].cancelled()
-        """,
-        "-W",
-        "always",
-    )
-
-
 def test_a_reducer_that_exits_does_not_end_the_process_from_a_finalizer(impl):
     run_script(
         impl,
@@ -806,27 +752,3 @@ def test_an_abandoned_operation_whose_key_cannot_be_shown_fails_its_group(impl, 
         assert set(dropped()) == {"an operation was dropped unfinished"}
         # What must not be swallowed is at least told.
         assert set(unraisable) == {raised}
-
-
-def test_a_released_row_of_a_windowed_queue_makes_no_noise_at_exit(impl):
-    run_script(
-        impl,
-        """
-        import threading
-
-        queue = OpWindow(10, 10, 60, exclusive=True)
-        ops = [queue.submit(key) for key in "ab"]
-        queue.flush()
-        released = queue.dequeue()
-        released.finish_all()
-        released.release()
-        owned = queue.dequeue()
-        owned.finish_all()
-        # Cycles, which only the collector of the exiting interpreter takes apart; and a daemon
-        # thread that still has a row then.
-        released_cycle, owned_cycle = [released, queue], [owned, queue]
-        released_cycle.append(released_cycle)
-        owned_cycle.append(owned_cycle)
-        threading.Thread(target=lambda row=released: threading.Event().wait(), daemon=True).start()
-        """,
-    )

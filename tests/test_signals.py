@@ -47,22 +47,6 @@ def stop_alarm():
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
-def start(function, *args):
-    results = []
-    thread = threading.Thread(target=lambda: results.append(function(*args)), daemon=True)
-    thread.start()
-    def result():
-        thread.join(20)
-        assert not thread.is_alive(), "a thread hangs"
-        return results[0]
-    return result
-
-def wait_until(state):
-    end = time.monotonic() + 20
-    while not state():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
 QUEUES = {
     "OpQueue": lambda depth: OpQueue(depth, None),
     "DedupeQueue": lambda depth: DedupeQueue(depth, None),
