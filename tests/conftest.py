@@ -189,12 +189,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     return fake
 
 
-@pytest.fixture(scope="session")
-def rounds(request: pytest.FixtureRequest) -> int:
-    """What the rounds of races and interrupts are multiplied with."""
-    return request.config.getoption("--rounds")
-
-
 @pytest.fixture
 def witness(impl: Implementation, monkeypatch: pytest.MonkeyPatch) -> witnesses.Witness:
     """Tells what has happened inside the implementation, where it can be known; see witness.py."""
