@@ -19,13 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers import GIL, HANG
-from racing import Bout, Duo
+from racing import LIMIT, Bout, Duo
 
 Step = Callable[[], Any]
 Steps = Callable[[], Iterator[Any]]
-
-LIMIT = 60.0
-"""Seconds for one pair: far more than a busy machine needs for two calls to hit the same lock."""
 
 ROUNDS = 12
 """At least so many, for each pair; more until it has been seen what there is to see."""

@@ -73,7 +73,7 @@ def test_a_hand_over_against_a_cancellation(make_queue, loops, witness, rounds):
         assert [row.key for row in take_all(queue)] == (["k"] if outcome == "cancelled" else [])
         return outcome
 
-    race("k", "cancelled", round_, 60 * rounds, lambda: witness.unseen("ROW_PUT_BACK", "DELIVERED"))
+    race("k", "cancelled", round_, 30 * rounds, lambda: witness.unseen("ROW_PUT_BACK", "DELIVERED"))
 
 
 def test_a_hand_over_against_a_cancellation_with_another_in_line(make_queue, loops, witness, rounds):
@@ -110,7 +110,7 @@ def test_a_hand_over_against_a_cancellation_with_another_in_line(make_queue, loo
         kinds[kind] += 1
         return first
 
-    race(1, None, round_, 60 * rounds, lambda: witness.unseen("ROW_PASSED_ON", "DELIVERED"))
+    race(1, None, round_, 30 * rounds, lambda: witness.unseen("ROW_PASSED_ON", "DELIVERED"))
     assert all(kinds)
 
 
@@ -143,7 +143,7 @@ def test_a_hand_over_to_a_task_against_close(make_queue, loops, witness, rounds)
         assert future.result(HANG) == accepted
         return accepted
 
-    race("k", None, round_, 60 * rounds, lambda: witness.unseen("ROW_PROMISED", "DELIVERED"))
+    race("k", None, round_, 30 * rounds, lambda: witness.unseen("ROW_PROMISED", "DELIVERED"))
 
 
 def test_a_promised_slot_against_a_cancellation(make_queue, loops, witness, rounds):
@@ -163,7 +163,7 @@ def test_a_promised_slot_against_a_cancellation(make_queue, loops, witness, roun
         put(queue, "next")
         return cancelled
 
-    race(False, True, round_, 60 * rounds, lambda: witness.unseen("SLOT_USED", "SLOT_GIVEN_UP"))
+    race(False, True, round_, 30 * rounds, lambda: witness.unseen("SLOT_USED", "SLOT_GIVEN_UP"))
 
 
 def test_a_promised_slot_that_is_given_up_goes_to_the_next(make_queue, loops, witness, rounds):
@@ -195,7 +195,7 @@ def test_a_promised_slot_that_is_given_up_goes_to_the_next(make_queue, loops, wi
         assert [row.key for row in take_all(queue)] == ["second"]
         return cancelled
 
-    race(False, True, round_, 60 * rounds, lambda: witness.unseen("SLOT_PROMISED", "SLOT_GIVEN_UP"))
+    race(False, True, round_, 30 * rounds, lambda: witness.unseen("SLOT_PROMISED", "SLOT_GIVEN_UP"))
 
 
 def test_a_hand_over_against_the_timeout_of_a_task(make_queue, loops, witness, rounds):
@@ -219,7 +219,7 @@ def test_a_hand_over_against_the_timeout_of_a_task(make_queue, loops, witness, r
         assert [row.key for row in take_all(queue)] == (["k"] if outcome is None else [])
         return outcome
 
-    race("k", None, round_, 60 * rounds, lambda: witness.unseen("ROW_PROMISED"))
+    race("k", None, round_, 30 * rounds, lambda: witness.unseen("ROW_PROMISED"))
 
 
 def test_a_release_against_a_cancellation(impl, loops, witness, rounds):
@@ -237,7 +237,7 @@ def test_a_release_against_a_cancellation(impl, loops, witness, rounds):
         assert [row.key for row in take_all(queue)] == (["k"] if outcome is True else [])
         return outcome
 
-    race("k", True, round_, 60 * rounds, lambda: witness.unseen("REQUEUED", "ROW_PUT_BACK"))
+    race("k", True, round_, 30 * rounds, lambda: witness.unseen("REQUEUED", "ROW_PUT_BACK"))
 
 
 def test_a_flush_against_a_cancellation(impl, loops, witness, rounds):
@@ -253,7 +253,7 @@ def test_a_flush_against_a_cancellation(impl, loops, witness, rounds):
         assert [row.key for row in take_all(queue)] == (["k"] if outcome is True else [])
         return outcome
 
-    race("k", True, round_, 60 * rounds, lambda: witness.unseen("WINDOW_ENDED", "ROW_PUT_BACK"))
+    race("k", True, round_, 30 * rounds, lambda: witness.unseen("WINDOW_ENDED", "ROW_PUT_BACK"))
 
 
 def test_the_end_of_a_join_against_a_cancellation(make_queue, loops, witness, rounds):
@@ -273,7 +273,7 @@ def test_the_end_of_a_join_against_a_cancellation(make_queue, loops, witness, ro
         assert queue.join(0)
         return outcome
 
-    race("joined", "cancelled", round_, 60 * rounds, lambda: witness.unseen("DELIVERED"))
+    race("joined", "cancelled", round_, 30 * rounds, lambda: witness.unseen("DELIVERED"))
 
 
 @pytest.mark.parametrize("what", ["op", "group"])
@@ -293,14 +293,14 @@ def test_finish_against_the_cancellation_of_who_awaits(impl, loops, witness, rou
             cancelled = await cancel(tasks[0], meeting, spin)
             await asyncio.wait({tasks[1]}, timeout=HANG)
             # Nobody else is hurt.
-            assert tasks[1].result() in (5, group.result(0))
+            assert tasks[1].result() == 5 if what == "op" else len(tasks[1].result().responses) == 1
             return cancelled
 
         cancelled = against(loops[0], wait, lambda: op.finish(5), spin)
         assert op.result(0) == 5
         return cancelled
 
-    race(False, True, round_, 60 * rounds, lambda: witness.unseen("DELIVERED"))
+    race(False, True, round_, 30 * rounds, lambda: witness.unseen("DELIVERED"))
 
 
 def test_rows_for_tasks_of_one_loop_come_with_one_delivery(make_queue, loops, witness, rounds):
@@ -326,7 +326,7 @@ def test_rows_for_tasks_of_one_loop_come_with_one_delivery(make_queue, loops, wi
         assert sorted(got) == [0, 1]
         return got[0]
 
-    race(0, 1, round_, 60 * rounds, lambda: witness.unseen("POSTED_TO_SCHEDULED", "DELIVERED"))
+    race(0, 1, round_, 30 * rounds, lambda: witness.unseen("POSTED_TO_SCHEDULED", "DELIVERED"))
 
 
 def test_a_hand_over_against_the_close_of_the_loop(make_queue, witness, rounds):
@@ -349,7 +349,7 @@ def test_a_hand_over_against_the_close_of_the_loop(make_queue, witness, rounds):
     async def consume(queue):
         return await queue.adequeue()
 
-    for _ in witness.until("RETURNED", rounds=60 * rounds):
+    for _ in witness.until("RETURNED", rounds=30 * rounds):
         round_()
 
 

@@ -245,7 +245,7 @@ def test_a_hand_over_against_close(make_queue, witness, rounds):
         assert consumer.result() == accepted
         return accepted
 
-    race("k", None, round_, 60 * rounds, lambda: witness.unseen("ROW_PROMISED", "PARKED"))
+    race("k", None, round_, 30 * rounds, lambda: witness.unseen("ROW_PROMISED", "PARKED"))
 
 
 def test_a_hand_over_against_the_leaving_of_who_is_first_in_line(make_queue, witness, rounds):
@@ -278,7 +278,7 @@ def test_a_hand_over_against_the_leaving_of_who_is_first_in_line(make_queue, wit
         assert take_all(queue) == []
         return first
 
-    race(1, None, round_, 60 * rounds, lambda: witness.unseen("ROW_PROMISED", "PARKED"))
+    race(1, None, round_, 30 * rounds, lambda: witness.unseen("ROW_PROMISED", "PARKED"))
 
 
 def test_a_promised_slot_against_close(make_queue, witness, rounds):
@@ -311,7 +311,7 @@ def test_a_promised_slot_against_close(make_queue, witness, rounds):
         assert [row.key for row in take_all(queue)] == (["new"] if accepted else [])
         return accepted
 
-    race(True, False, round_, 60 * rounds, lambda: witness.unseen("SLOT_USED", "SLOT_GIVEN_UP"))
+    race(True, False, round_, 30 * rounds, lambda: witness.unseen("SLOT_USED", "SLOT_GIVEN_UP"))
 
 
 def test_a_promised_slot_against_the_same_key(impl, witness, rounds):
@@ -348,7 +348,7 @@ def test_an_operation_merges_into_a_row_that_is_promised(make_queue, witness, ro
         assert sorted([op.msg for op in row] + rest) == [0, 1]
         return first
 
-    race(0, 1, round_, 60 * rounds, lambda: witness.unseen("ROW_PROMISED", "MERGED_INTO_PROMISED"))
+    race(0, 1, round_, 30 * rounds, lambda: witness.unseen("ROW_PROMISED", "MERGED_INTO_PROMISED"))
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
@@ -399,7 +399,7 @@ def test_the_end_of_a_window_against_a_dequeue_that_times_out(impl, witness, rou
         assert take_all(queue) == []
         return taken
 
-    race("k", None, round_, 60 * rounds, lambda: witness.unseen("WINDOW_OVER", "PARKED"))
+    race("k", None, round_, 30 * rounds, lambda: witness.unseen("WINDOW_OVER", "PARKED"))
 
 
 def test_release_against_a_dequeue_that_times_out(impl, witness, rounds):
@@ -451,7 +451,7 @@ def test_join_against_enqueue_and_release(impl, witness, rounds):
             row.release()
         assert joiner.result() is True
 
-    for _ in witness.until("PARKED", rounds=60 * rounds):
+    for _ in witness.until("PARKED", rounds=30 * rounds):
         round_(lambda side: None)
 
 
