@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 from helpers import HANG, Worker, run_concurrently
-from racing import race
+from racing import race, run_both
 
 from inflight import (
     GroupClosedError,
@@ -39,7 +39,7 @@ def test_add_against_the_last_finish(impl, witness, rounds):
             except GroupClosedError:
                 return None
 
-        added = run_concurrently([finish, add])[1]
+        added = run_both(finish, add)[1]
         assert len(calls) == (1 if added is None else 0)
         if added is not None:
             added.finish()
@@ -66,7 +66,7 @@ def test_add_against_seal(impl, witness, rounds):
             except GroupClosedError:
                 return None
 
-        added = run_concurrently([seal, add])[1]
+        added = run_both(seal, add)[1]
         if added is not None:
             assert not calls
             added.finish()
@@ -131,7 +131,7 @@ def test_drop_against_finish(impl):
             for op in finished:
                 op.finish()
 
-        run_concurrently([finish, dropped.clear])
+        run_both(finish, dropped.clear)
         group.result(HANG)
         assert len(calls) == 1
         assert len(calls[0].responses) == 100
@@ -147,7 +147,7 @@ def test_steps_of_a_group_that_are_overtaken_are_done_again(impl, witness, round
                 group.add(number).finish()
 
         with group:
-            run_concurrently([add_and_finish] * 2)
+            run_both(add_and_finish, add_and_finish)
         assert len(group.result(0).responses) == 1000
 
 
@@ -167,7 +167,7 @@ def test_completion_against_a_result_that_times_out(impl, witness, rounds):
             spin(0)
             op.finish()
 
-        answer = run_concurrently([wait, finish])[0]
+        answer = run_both(wait, finish)[0]
         assert len(group.result(0).responses) == 1
         return answer
 
@@ -189,7 +189,7 @@ def test_completion_against_add_done_callback(impl, witness, rounds):
             spin(1)
             group.add_done_callback(lambda group: calls.append(threading.get_ident()))
 
-        finisher = run_concurrently([finish, add])[0]
+        finisher = run_both(finish, add)[0]
         assert len(calls) == 1
         return "finished last" if calls[0] == finisher else "added last"
 
@@ -231,7 +231,7 @@ def test_drop_of_a_group_against_the_last_finish(impl, rounds):
         op = group.add(1)
         held = [[group], [op.finish]]
         del group, op
-        run_concurrently([held[0].clear, lambda held=held: held[1].pop()(5)])
+        run_both(held[0].clear, lambda held=held: held[1].pop()(5))
         assert [response.result for results in calls for response in results.responses] == [5]
 
 
@@ -258,7 +258,7 @@ def test_drop_of_a_queue_with_rows_against_finish(make_queue, rounds):
             while finishers:
                 finishers.pop()()
 
-        run_concurrently([held.clear, finish])
+        run_both(held.clear, finish)
         assert len(group.result(HANG).responses) == 10
         assert len(calls) == 1
         assert sorted(ended) == list(range(10))

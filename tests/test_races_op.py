@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 from helpers import HANG, run_concurrently, wait_until
-from racing import race
+from racing import race, run_both
 
 from inflight import (
     AlreadyFinishedError,
@@ -32,7 +32,7 @@ def test_finish_against_finish(impl, witness, rounds):
             spin(side)
             return op.try_finish(side)
 
-        won = run_concurrently([lambda: finish(0), lambda: finish(1)])
+        won = run_both(lambda: finish(0), lambda: finish(1))
         assert sorted(won) == [False, True]
         assert won[op.result(0)]
         assert calls == [op]
@@ -74,7 +74,7 @@ def test_finish_against_add_done_callback(impl, witness, rounds):
             op.add_done_callback(lambda op: calls.append(threading.get_ident()))
             return threading.get_ident()
 
-        finisher, adder = run_concurrently([finish, add])
+        finisher, adder = run_both(finish, add)
         assert len(calls) == 1
         assert calls[0] in (finisher, adder)
         return "finished last" if calls[0] == finisher else "added last"
@@ -96,7 +96,7 @@ def test_finish_against_result(impl, witness, rounds):
             spin(1)
             op.finish(5)
 
-        return run_concurrently([wait, finish])[0]
+        return run_both(wait, finish)[0]
 
     race(False, True, round_, 120 * rounds, lambda: witness.unseen("PARKED"))
 
@@ -116,7 +116,7 @@ def test_finish_against_a_result_that_times_out(impl, witness, rounds):
             spin(0)
             op.finish("result")
 
-        answer = run_concurrently([wait, finish])[0]
+        answer = run_both(wait, finish)[0]
         assert op.result(0) == "result"
         return answer
 
@@ -131,7 +131,7 @@ def test_drop_against_finish(impl, rounds):
         op.add_done_callback(lambda op, ended=ended: ended.append(op.exception(0)))
         held = [[op], [op.finish]]
         del op
-        run_concurrently([held[0].clear, lambda held=held: held[1].pop()("done")])
+        run_both(held[0].clear, lambda held=held: held[1].pop()("done"))
         # The last reference may be given up in another thread than the one that ends it.
         wait_until(lambda ended=ended: ended)
         assert ended == [None]
@@ -144,6 +144,6 @@ def test_drop_against_the_drop_of_the_other_reference(impl, rounds):
         op.add_done_callback(lambda op, ended=ended: ended.append(type(op.exception(0))))
         held = [[op], [op]]
         del op
-        run_concurrently([held[0].clear, held[1].clear])
+        run_both(held[0].clear, held[1].clear)
         wait_until(lambda ended=ended: ended)
         assert ended == [OpAbandonedError]

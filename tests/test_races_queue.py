@@ -13,7 +13,7 @@ import time
 
 import pytest
 from helpers import GIL, HANG, Worker, put, run_concurrently, take_all, wait_consumers
-from racing import LIMIT, race
+from racing import LIMIT, race, run_both
 
 from inflight import (
     QueueClosedError,
@@ -81,7 +81,7 @@ def test_close_against_dequeue(make_queue, rounds):
             spin(1)
             queue.close()
 
-        return run_concurrently([consume, close])[0]
+        return run_both(consume, close)[0]
 
     race(False, True, round_, 120 * rounds)
 
@@ -102,7 +102,7 @@ def test_close_against_enqueue(make_queue, rounds):
             spin(1)
             queue.close()
 
-        accepted = run_concurrently([produce, close])[0]
+        accepted = run_both(produce, close)[0]
         assert len(take_all(queue)) == accepted
         with pytest.raises(QueueClosedError):
             queue.dequeue()
@@ -126,7 +126,7 @@ def test_release_against_enqueue(impl, window, witness, rounds):
             spin(1)
             queue.submit("a", "new")
 
-        run_concurrently([release, produce])
+        run_both(release, produce)
         again = queue.dequeue(HANG)
         assert [op.msg for op in again] == ["new"]
         again.release()
@@ -198,7 +198,7 @@ def test_drain_against_dequeue(make_queue, rounds):
             spin(1)
             return [row.key for row in take_all(queue)]
 
-        drained, dequeued = run_concurrently([drain, dequeue])
+        drained, dequeued = run_both(drain, dequeue)
         assert sorted(drained + dequeued) == list(range(20))
         return bool(drained)
 

@@ -13,7 +13,7 @@ import threading
 import pytest
 from aio import LoopThread, parked_consumers, run_once, turns, wait_parked
 from helpers import HANG, Worker, put, run_concurrently, take_all, wait_consumers, wait_producers
-from racing import Meeting, race
+from racing import Meeting, race, run_both
 
 from inflight import QueueClosedError
 
@@ -139,7 +139,7 @@ def test_a_hand_over_to_a_task_against_close(make_queue, loops, witness, rounds)
             spin(1)
             queue.close()
 
-        accepted = run_concurrently([produce, close])[0]
+        accepted = run_both(produce, close)[0]
         assert future.result(HANG) == accepted
         return accepted
 
@@ -321,7 +321,7 @@ def test_rows_for_tasks_of_one_loop_come_with_one_delivery(make_queue, loops, wi
             spin(side)
             queue.submit(side)
 
-        run_concurrently([lambda: produce(0), lambda: produce(1)])
+        run_both(lambda: produce(0), lambda: produce(1))
         got = loops[0].run(consume())
         assert sorted(got) == [0, 1]
         return got[0]
@@ -339,7 +339,7 @@ def test_a_hand_over_against_the_close_of_the_loop(make_queue, witness, rounds):
         task = loop.create_task(consume(queue))
         while not queue.stats().consumers_waiting:
             run_once(loop)
-        run_concurrently([lambda: queue.submit("k"), loop.close])
+        run_both(lambda: queue.submit("k"), loop.close)
         # The one has found the loop closed, or the other has dropped what it was sent.
         row = queue.dequeue(HANG)
         assert row.key == "k"

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 from helpers import HANG, Worker, put, run_concurrently, take_all, wait_consumers, wait_producers, wait_until
-from racing import race
+from racing import race, run_both
 
 from inflight import (
     QueueClosedError,
@@ -39,7 +39,7 @@ def test_enqueue_against_a_dequeue_that_times_out(make_queue, witness, rounds):
             spin(0)
             queue.submit("k")
 
-        taken = run_concurrently([consume, produce])[0]
+        taken = run_both(consume, produce)[0]
         left = [row.key for row in take_all(queue)]
         assert left == (["k"] if taken is None else [])
         return taken is None
@@ -64,7 +64,7 @@ def test_dequeue_against_an_enqueue_that_times_out(make_queue, witness, rounds):
             spin(0)
             queue.dequeue(0).release()
 
-        accepted = run_concurrently([produce, consume])[0]
+        accepted = run_both(produce, consume)[0]
         assert [row.key for row in take_all(queue)] == (["new"] if accepted else [])
         # No slot stays reserved for a producer that has gone.
         put(queue, "next")
@@ -101,7 +101,7 @@ def test_consumers_that_time_out_lose_nothing(make_queue):
                 wait_until(lambda: queue.stats().keys == 0)
 
     consumers = [Worker(consume) for _ in range(3)]
-    run_concurrently([lambda: produce(0), lambda: produce(1)])
+    run_both(lambda: produce(0), lambda: produce(1))
     done.set()
     results = [worker.result() for worker in consumers]
     assert sorted(key for taken, _ in results for key in taken) == list(range(total))
@@ -154,7 +154,7 @@ def test_join_against_consumers(make_queue, witness, rounds):
             assert len(queue) == 0
             return early
 
-        return run_concurrently([consume, join])[1]
+        return run_both(consume, join)[1]
 
     race(True, False, round_, 120 * rounds, lambda: witness.unseen("PARKED"))
 
@@ -168,7 +168,7 @@ def test_flush_against_the_end_of_a_window(impl, witness, rounds):
             spin(0)
             return queue.flush()
 
-        flushed, row = run_concurrently([flush, lambda: queue.dequeue(HANG)])
+        flushed, row = run_both(flush, lambda: queue.dequeue(HANG))
         assert row.key == "a"
         assert take_all(queue) == []
         return flushed
@@ -185,7 +185,7 @@ def test_the_filling_operation_against_the_end_of_a_window(impl, witness, rounds
             spin(0)
             queue.submit("a")
 
-        row = run_concurrently([lambda: queue.dequeue(HANG), fill])[0]
+        row = run_both(lambda: queue.dequeue(HANG), fill)[0]
         rest = queue.drain()
         assert len(row) + sum(map(len, rest)) == 2
         return len(row)
@@ -241,7 +241,7 @@ def test_a_hand_over_against_close(make_queue, witness, rounds):
             spin(1)
             queue.close()
 
-        accepted = run_concurrently([produce, close])[0]
+        accepted = run_both(produce, close)[0]
         assert consumer.result() == accepted
         return accepted
 
@@ -271,7 +271,7 @@ def test_a_hand_over_against_the_leaving_of_who_is_first_in_line(make_queue, wit
             queue.submit(1)
             return stayer
 
-        first, stayer = run_concurrently([leave, produce])
+        first, stayer = run_both(leave, produce)
         if first is not None:
             queue.submit(2)
         assert (first, stayer.result()) in ((1, 2), (None, 1))
@@ -306,7 +306,7 @@ def test_a_promised_slot_against_close(make_queue, witness, rounds):
             spin(1)
             queue.close()
 
-        run_concurrently([consume, close])
+        run_both(consume, close)
         accepted = producer.result()
         assert [row.key for row in take_all(queue)] == (["new"] if accepted else [])
         return accepted
@@ -321,7 +321,7 @@ def test_a_promised_slot_against_the_same_key(impl, witness, rounds):
         put(queue, "one", "two")
         producers = [Worker(queue.submit, key, timeout=HANG) for key in ("key", "key", "other")]
         wait_producers(queue, 3)
-        run_concurrently([lambda queue=queue: queue.dequeue(0)] * 2)
+        run_both(lambda queue=queue: queue.dequeue(0), lambda queue=queue: queue.dequeue(0))
         # "key" takes one place, "other" the next, whoever of them comes first.
         for producer in producers:
             producer.result()
@@ -340,7 +340,7 @@ def test_an_operation_merges_into_a_row_that_is_promised(make_queue, witness, ro
             spin(side)
             queue.submit("k", side)
 
-        run_concurrently([lambda: produce(0), lambda: produce(1)])
+        run_both(lambda: produce(0), lambda: produce(1))
         row = consumer.result()
         first = row[0].msg
         row.release()
@@ -368,7 +368,7 @@ def test_flush_against_a_dequeue_that_times_out(impl, witness, rounds, exclusive
             spin(0)
             assert queue.flush() == 1
 
-        taken = run_concurrently([consume, flush])[0]
+        taken = run_both(consume, flush)[0]
         assert [row.key for row in take_all(queue)] == (["k"] if taken is None else [])
         return taken
 
@@ -393,7 +393,7 @@ def test_the_end_of_a_window_against_a_dequeue_that_times_out(impl, witness, rou
             spin(0)
             queue.submit("k")
 
-        taken = run_concurrently([consume, produce])[0]
+        taken = run_both(consume, produce)[0]
         if taken is None:
             assert queue.dequeue(HANG).key == "k"
         assert take_all(queue) == []
@@ -420,7 +420,7 @@ def test_release_against_a_dequeue_that_times_out(impl, witness, rounds):
             spin(0)
             row.release()
 
-        taken = run_concurrently([consume, release])[0]
+        taken = run_both(consume, release)[0]
         assert [row.key for row in take_all(queue)] == (["k"] if taken is None else [])
         return taken
 
@@ -444,7 +444,7 @@ def test_join_against_enqueue_and_release(impl, witness, rounds):
             spin(1)
             row.release()
 
-        run_concurrently([produce, release])
+        run_both(produce, release)
         left = take_all(queue)
         assert [row.key for row in left] == ["new"]
         for row in left:
@@ -468,7 +468,7 @@ def test_the_last_release_against_a_join_that_times_out(make_queue, witness, rou
             spin(0)
             queue.dequeue(0).release()
 
-        joined = run_concurrently([join, consume])[0]
+        joined = run_both(join, consume)[0]
         assert queue.join(0)
         return joined
 
@@ -485,7 +485,7 @@ def test_the_index_moves_its_rows_while_others_look_for_them(make_queue, witness
                 queue.submit(number)
                 assert number in queue
 
-        run_concurrently([lambda: produce(0), lambda: produce(1)])
+        run_both(lambda: produce(0), lambda: produce(1))
         assert len(queue) == total
         rows = run_concurrently([lambda queue=queue: [row.key for row in take_all(queue)]] * 2)
         assert sorted(rows[0] + rows[1]) == list(range(total))
