@@ -30,6 +30,12 @@ class QueueSide(Side):
         for row, real in zip(rows, answer, strict=True):
             self.held[row.ops[0].number] = row, real
 
+    def state(self):
+        model = self.model
+        lines = [len(line) for line in (model.consumers, model.producers, model.joiners, model.granted)]
+        rows = shape(model.waiting), shape(model.ready), [repr(key) for key in model.owned]
+        return rows, lines, model.closed, {number: shape(row) for number, (row, _) in self.held.items()}
+
     def held_ops(self):
         rows = self.model.waiting + [row for row, _ in self.held.values()]
         return super().held_ops().union(op.number for row in rows for op in row.ops)

@@ -12,6 +12,7 @@ again, give `--hypothesis-seed` the seed, and `--steps 1`.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import random
@@ -27,10 +28,10 @@ from machine_group import GroupSide
 from machine_queue import QueueSide
 
 STEPS = 50  # in one sequence
-SHORT = 80  # sequences of each kind of machine in the short form
 ROUND = 200  # sequences of one round of the long form
 
 KEYS = st.sampled_from([1, 2, "a", "b", 1.0, ("c",), 2**64, None])
+FEW = st.sampled_from([1, "a", 1.0])  # for producers, so that several wait with one key
 BOUNDS = st.sampled_from([None, 1, 2, 3])
 TIMEOUTS = st.sampled_from([None, None, 0, 0.5, 1, 2])
 PICKS = st.integers(0, 1 << 16)
@@ -69,18 +70,24 @@ class Machine(RuleBasedStateMachine):
         self.sides = []
         self.numbers = 0
         self.sound = True
+        # In the end it may collect garbage, and need not look at all that was there before.
+        gc.freeze()
 
     def number(self, count=1):
         self.numbers += count
         return self.numbers - count
 
     def each(self, step):
-        """Take one step on every side. Where the models agree, so do the texts of errors."""
+        """Take one step on every side. Where the models agree, so do the texts of errors.
+
+        They need not: who of those that were woken together runs first is not promised.
+        """
         self.sound = False
+        alike = all(side.state() == self.sides[0].state() for side in self.sides)
         texts = [step(side) for side in self.sides]
         for side in self.sides:
             side.settle()
-        assert all(each == texts[0] for each in texts), texts
+        assert not alike or all(each == texts[0] for each in texts), texts
         self.sound = True
 
     def pick(self, of, choice, step):
@@ -204,7 +211,7 @@ class QueueMachine(Machine):
         number = self.number()
         self.each(lambda side: side.consume(number, kind, limit, timeout))
 
-    @rule(key=KEYS, submit=st.booleans(), timeout=TIMEOUTS, keep=st.booleans())
+    @rule(key=FEW, submit=st.booleans(), timeout=TIMEOUTS, keep=st.booleans())
     def produce(self, key, submit, timeout, keep):
         number = self.number()
         self.each(lambda side: side.produce(number, key, submit, timeout, keep))
@@ -348,9 +355,8 @@ def run(impls, number, request, monkeypatch, tmp_path):
     """Runs a state machine."""
     # It keeps notes, if not of its examples.
     set_hypothesis_home_dir(tmp_path)
-    examples = ROUND if request.config.getoption("--steps") else SHORT
 
-    def run(machine):
+    def run(machine, short):
         clocks = Clocks()
         clocks.install(monkeypatch)
         # What callbacks and reducers raise is logged, and a handler may keep what it logs.
@@ -363,7 +369,7 @@ def run(impls, number, request, monkeypatch, tmp_path):
         run_state_machine_as_test(
             factory,
             settings=settings(
-                max_examples=examples,
+                max_examples=ROUND if request.config.getoption("--steps") else short,
                 stateful_step_count=STEPS,
                 deadline=None,
                 database=None,
@@ -374,16 +380,17 @@ def run(impls, number, request, monkeypatch, tmp_path):
         )
 
     yield run
+    gc.unfreeze()
     set_hypothesis_home_dir(None)
 
 
 def test_queues(run):
-    run(QueueMachine)
+    run(QueueMachine, short=300)
 
 
 def test_groups_and_operations(run):
-    run(GroupMachine)
+    run(GroupMachine, short=100)
 
 
 def test_many_keys(run):
-    run(IndexMachine)
+    run(IndexMachine, short=40)
