@@ -50,6 +50,9 @@ WAITS = {
     "sealed": lambda: sealed.result(1000),
 }
 
+# Who is woken in time finds its queue closed, say, and nobody who hears of it.
+threading.excepthook = lambda arguments: None
+
 def daemon(function):
     threading.Thread(target=function, daemon=True).start()
 
@@ -212,8 +215,6 @@ def test_daemon_threads_are_at_work(impl, what):
 warnings.simplefilter("ignore", ResourceWarning)
 {HAMMERS[what]}
 sys.setswitchinterval(1e-5)
-# What a thread that is being stopped tells belongs to no call of ours.
-threading.excepthook = lambda arguments: None
 for number in range(4):
     daemon(lambda: hammer(number))
 time.sleep(0.03)

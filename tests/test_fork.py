@@ -439,3 +439,91 @@ def test_forks_while_many_threads_contend_for_one_lock(impl, make):
         queue._check()
         """,
     )
+
+
+# What waits, and what ends it.
+WAITS = {
+    "dequeue": ("queue.dequeue(20).key", "queue.submit('a')"),
+    "dequeue_many": ("keys(queue.dequeue_many(2))", "queue.submit('a')"),
+    "iterate": ("next(iter(queue)).key", "queue.submit('a')"),
+    "process": ("queue.process(lambda row: row.finish_all(), 20)", "queue.submit('a')"),
+    "the end": ("list(queue)", "queue.close()"),
+    "window": ("keys([window.dequeue()])", "window.flush()"),
+    "release": ("owned.dequeue(20).key", "row.release()"),
+    "enqueue": ("full.enqueue('new', op, timeout=None)", "full.dequeue(0)"),
+    "submit": ("full.submit('new', timeout=20).key", "full.dequeue(0)"),
+    "closed": ("closed(lambda: full.submit('new', timeout=20))", "full.close()"),
+    "join": ("full.join()", "full.drain()"),
+    "join with an owner": ("owned.join(20)", "row.release(), owned.drain()[0].release()"),
+    "result": ("op.result(20)", "op.finish(5)"),
+    "exception": ("type(op.exception())", "op.finish(error=OSError())"),
+    "group": ("len(group.result())", "op.finish(5)"),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_fork_while_threads_wait_and_hold(impl, wait):
+    """The child waits anew, and the parent goes on; each ends the wait for itself."""
+    call, end = WAITS[wait]
+    run(
+        impl,
+        f"""
+        def closed(function):
+            try:
+                function()
+            except QueueClosedError:
+                return "closed"
+
+        def state():
+            stats = [each.stats() for each in (queue, window, owned, full)]
+            return [(each.keys, each.owned, each.enqueued) for each in stats]
+
+        def waiting():
+            return sum(each.consumers_waiting + each.producers_waiting for each in
+                       (queue.stats(), window.stats(), owned.stats(), full.stats()))
+
+        def wait():
+            parked = waiting()
+            result = start(lambda: {call})
+            if parks:
+                wait_until(lambda: waiting() == parked + 1)
+            else:
+                time.sleep(0.01)
+            return result
+
+        def child():
+            assert waiting() == 0
+            assert state() == before
+            for each in (queue, window, owned, full):
+                each._check()
+            assert not op.done()
+            again = wait()
+            {end}
+            told = again()
+            for each in (queue, window, owned, full):
+                each._check()
+            print(told, flush=True)
+
+        queue, full = OpQueue(None, None), OpQueue(1, None)
+        window, owned = OpWindow(None, None, 1000), DedupeQueue(None, None)
+        group = CallGroup()
+        with group:
+            op = group.add(1)
+        window.submit("a"), full.submit("a"), owned.submit("a")
+        row = owned.dequeue(0)
+        owned.submit("a")
+        parks = {wait!r} not in ("join", "join with an owner", "result", "exception", "group")
+        first, second = wait(), (wait() if {wait!r} in ("result", "exception", "group", "join") else None)
+        before = state()
+        out, sys.stdout = sys.stdout, open(os.devnull, "w")
+        in_child(child)
+        sys.stdout = out
+        assert state() == before
+        {end}
+        first()
+        if second is not None:
+            second()
+        for each in (queue, window, owned, full):
+            each._check()
+        """,
+    )

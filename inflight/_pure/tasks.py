@@ -90,7 +90,11 @@ class Mailbox:
             # By asking, not by the type: too deep a recursion is a RuntimeError as well.
             if not loop.is_closed():
                 raise
-            insist(self.give_back)
+            try:
+                self.give_back()
+            except BaseException:
+                insist(self.give_back)
+                raise
 
     def deliver(self, delivery: _Delivery) -> None:
         """Resume all that are there; in the thread of the loop, as one of its callbacks.
@@ -175,8 +179,15 @@ class _Delivery:
         self._mailbox.deliver(self)
 
     def __del__(self) -> None:
-        if self.pending and not (_is_finalizing is None or _is_finalizing()):
+        # An interrupt may have left it half made.
+        if not getattr(self, "pending", False) or _is_finalizing is None:
+            return
+        try:
+            if not _is_finalizing():
+                self._mailbox.send_again(self.loop)
+        except BaseException:
             insist(self._mailbox.send_again, self.loop)
+            raise
 
 
 class _Alarm:
@@ -194,7 +205,8 @@ class _Alarm:
         self._pending.clear()
 
     def __del__(self) -> None:
-        if self._pending and not (_is_finalizing is None or _is_finalizing()):
+        # As above.
+        if getattr(self, "_pending", None) and not (_is_finalizing is None or _is_finalizing()):
             if self._waiter.get_loop().is_closed():
                 self._waiter.leave()
             else:
@@ -242,7 +254,11 @@ class TaskWaiter(Waiter):
 
     def leave(self) -> None:
         """Nobody will resume it."""
-        insist(self._leave, self)
+        try:
+            self._leave(self)
+        except BaseException:
+            insist(self._leave, self)
+            raise
 
     def resume(self) -> None:
         """[PARKED] to [WOKEN]: run the task until it is suspended again, or ends; can be repeated."""
