@@ -149,12 +149,13 @@ class KeyedQueue(Lines, Generic[K]):
                             self._line_up_locked(waiter)
                     elif status == _WIDTH:
                         self._refused_width += 1
-                    elif status == _INSERTED and hash_ in self._by_hash:
-                        # Their key waits now: they can merge.
-                        wakes.extend(self._by_hash[hash_])
                 finally:
                     if self._consumers or self._producers:
                         self._settle_locked(wakes)
+                if status == _INSERTED and hash_ in self._by_hash:
+                    # Their key waits now: they can merge. After the consumer that it is for, who was
+                    # there first.
+                    wakes.extend(self._by_hash[hash_])
             if wakes:
                 wake_all(wakes)
         except BaseException:
