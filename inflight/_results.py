@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    from ._pure.callgroup import CallGroup
     from ._pure.op import Op
 
 K = TypeVar("K")
@@ -54,23 +55,16 @@ class Results(Mapping[K, Response[K, M, R]], Generic[K, M, R]):
     {'a': 10, 'b': 20}
     """
 
-    __slots__ = ("__weakref__", "_index", "_ops", "_responses")
+    __slots__ = ("__weakref__", "_group", "_index", "_ops", "_responses")
 
-    _ops: tuple[Op[K, M, R], ...]
+    # Set only where there was no memory for `_ops`, which is then None until somebody looks.
+    _group: CallGroup[K, M, R] | None
+    _ops: tuple[Op[K, M, R], ...] | None
     _responses: tuple[Response[K, M, R], ...] | None
     _index: dict[K, Response[K, M, R]] | None
 
     def __init__(self) -> None:
         raise TypeError("Results cannot be constructed: a CallGroup hands them to its reducer")
-
-    @classmethod
-    def _of(cls, ops: tuple[Op[K, M, R], ...]) -> Results[K, M, R]:
-        self = cls.__new__(cls)
-        set_once = object.__setattr__
-        set_once(self, "_ops", ops)
-        set_once(self, "_responses", None)
-        set_once(self, "_index", None)
-        return self
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Results are immutable: cannot set {name!r}")
@@ -84,7 +78,7 @@ class Results(Mapping[K, Response[K, M, R]], Generic[K, M, R]):
         responses = self._responses
         if responses is None:
             # Two threads may both get here and make equal tuples; either may stay.
-            responses = tuple(Response(op, *op._outcome()) for op in self._ops)
+            responses = tuple(Response(op, *op._outcome()) for op in self._in_order())
             object.__setattr__(self, "_responses", responses)
         return responses
 
@@ -108,7 +102,7 @@ class Results(Mapping[K, Response[K, M, R]], Generic[K, M, R]):
         """
         errors = self.errors
         if errors:
-            total = len(self._ops)
+            total = len(self._in_order())
             raise BaseExceptionGroup(f"{len(errors)} of {total} operations failed", errors)
 
     def __getitem__(self, key: K) -> Response[K, M, R]:
@@ -121,10 +115,22 @@ class Results(Mapping[K, Response[K, M, R]], Generic[K, M, R]):
         return len(self._by_key())
 
     def __repr__(self) -> str:
-        return f"<Results of {len(self._ops)} operations, {len(self.errors)} failed>"
+        return f"<Results of {len(self._in_order())} operations, {len(self.errors)} failed>"
 
     def __reduce__(self) -> Any:
         raise TypeError("Results cannot be pickled: they hold the operations of a CallGroup")
+
+    def _in_order(self) -> tuple[Op[K, M, R], ...]:
+        # In this order: whoever has got the operations lets go of the group.
+        group = self._group
+        ops = self._ops
+        if ops is None:
+            # Two threads may both get here, as in `responses`.
+            assert group is not None
+            ops = group._in_order()
+            object.__setattr__(self, "_ops", ops)
+            object.__setattr__(self, "_group", None)
+        return ops
 
     def _by_key(self) -> dict[K, Response[K, M, R]]:
         index = self._index
@@ -132,3 +138,19 @@ class Results(Mapping[K, Response[K, M, R]], Generic[K, M, R]):
             index = {response.op.key: response for response in self.responses}
             object.__setattr__(self, "_index", index)
         return index
+
+
+class Unfilled(Results[K, M, R]):
+    """Results of a group that is not complete: the one that can be filled, by plain assignments, which
+    take no memory. It ends as one of its base class.
+    """
+
+    __slots__ = ()
+
+    __setattr__ = object.__setattr__  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self._group = None
+        self._ops = None
+        self._responses = None
+        self._index = None

@@ -46,6 +46,7 @@ from libc.string cimport memset
 
 import os
 from collections.abc import Sequence
+from sys import _getframe
 from threading import main_thread
 from time import monotonic
 from types import GenericAlias
@@ -113,6 +114,18 @@ cdef extern from "Python.h" nogil:
 cdef extern from "Python.h":
     bint Py_IsFinalizing()
     void retain "Py_INCREF"(PyObject* reference) noexcept nogil
+
+# Calls of what may be Python code, where something is still to be done if it fails. Without memory a
+# function can end in an error that is none (CPython loses the exception with the object of the frame),
+# and an `except` clause sees nothing of it. These find out, and raise; Cython's own calls do not.
+# For the same want of memory an exception may have no traceback, with which Cython's code crashes
+# where an `except` clause is left by `return`, `break` or `continue`: here, none is.
+cdef extern from "Python.h":
+    object PyObject_CallOneArg(object function, object argument)
+    object PyObject_CallFunctionObjArgs(object function, ...)
+    object PyObject_CallMethodNoArgs(object self, object name)
+    object PyObject_CallMethodOneArg(object self, object name, object argument)
+    object PyObject_CallMethodObjArgs(object self, object name, ...)
 
 cdef extern from "proof.h":
     void drop "inflight_drop"(PyObject* reference)

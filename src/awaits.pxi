@@ -21,6 +21,7 @@ cdef extern from "Python.h":
 cdef extern from "coroutine.h":
     ctypedef PyObject* (*iternextfunc)(PyObject* self) except? NULL
     ctypedef int (*sendfunc)(PyObject* self, PyObject* value, PyObject** result) except -1
+    int inflight_stop_reserve() except -1
     void inflight_stop(PyObject* value) noexcept
     int inflight_await_by(PyTypeObject* type, iternextfunc iternext, sendfunc send) except -1
 
@@ -244,10 +245,12 @@ cdef object wait_stopped(Wait self):
 
 cdef object wait_share(Wait self, bint* yielded):
     # Lets the loop's others run before anything is taken: cancelled here, it has nothing to lose.
-    cdef object loop
+    cdef object loop = None
     try:
         loop = current_loop()
     except RuntimeError:
+        pass
+    if loop is None:
         return wait_begin(self, yielded)    # there is nobody to share with
     if isinstance(loop, TrioLoop):
         self.inner = loop.checkpoint().__await__()
@@ -289,6 +292,7 @@ cdef object wait_suspend(Wait self, bint* yielded):
                 answer = self.inner.send(None)
             except StopIteration:
                 self.inner = None
+            if self.inner is None:
                 continue
             self.phase = SUSPENDED
             yielded[0] = True
@@ -354,7 +358,7 @@ cdef void wait_drop(Wait self) noexcept:
         if self.phase == SUSPENDED:
             wait_leave(self)
         elif self.kind < AWAIT_OP:
-            warn(f"coroutine '{KIND_NAMES[self.kind]}' was never awaited", RuntimeWarning)
+            warn_here(f"coroutine '{KIND_NAMES[self.kind]}' was never awaited", RuntimeWarning, None)
     except BaseException as error:
         PyErr_SetObject(type(error), error)
         PyErr_WriteUnraisable(Wait)
@@ -379,11 +383,20 @@ cdef int wait_stop(object answer) except -1:
 
 cdef PyObject* wait_iternext(PyObject* self) except? NULL:
     cdef bint yielded = False
+    cdef object stop = None
+    # What carries the answer is made before there is one that could be lost for want of it; and
+    # `raise` would lose it for want of a traceback.
+    if not inflight_stop_reserve():
+        stop = StopIteration()
     answer = wait_advance(<Wait>self, None, &yielded)
     if yielded:
         retain(<PyObject*>answer)
         return <PyObject*>answer
-    inflight_stop(<PyObject*>answer)
+    if stop is None:
+        inflight_stop(<PyObject*>answer)
+    elif answer is not None:
+        stop.value = answer
+        PyErr_SetObject(StopIteration, stop)
     return NULL
 
 

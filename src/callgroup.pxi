@@ -20,7 +20,7 @@ cdef enum:
 
 cdef enum:
     REDUCED = 2      # outcome is the Results
-    RAISED = 3       # outcome is (error, its traceback at that time)
+    RAISED = 3       # outcome is (error, its traceback at that time), or the error alone
 
 
 cdef class CallGroup:
@@ -55,7 +55,8 @@ cdef class CallGroup:
     cdef uint64_t added
     cdef uint64_t finished              # the top of the stack: an Op*, each owned
     cdef uint64_t reducing_thread
-    # Written once, before the completion is published.
+    # The Results, made here so that none of its making can fail at the end; what replaces them is
+    # written before the completion is published.
     cdef object outcome
     cdef Completion completion
     cdef object __weakref__
@@ -64,6 +65,10 @@ cdef class CallGroup:
 
     def __cinit__(self):
         completion_init(&self.completion)
+        self.outcome = Results.__new__(Results)
+        set_once(self.outcome, "_group", None)
+        set_once(self.outcome, "_responses", None)
+        set_once(self.outcome, "_index", None)
 
     def __init__(self, on_complete=None):
         if self.initialised:
@@ -272,6 +277,10 @@ cdef class CallGroup:
     def __reduce__(self):
         raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
 
+    def _in_order(self):
+        # For Results that could not be given them.
+        return group_ops(self)
+
     def __dealloc__(self):
         group_clear(self)
 
@@ -287,6 +296,8 @@ cdef object group_outcome(CallGroup self):
     # What a complete group returns or raises to who waited for it.
     if self.completion.state == REDUCED:
         return self.outcome
+    if type(self.outcome) is not tuple:
+        raise to_raise(self.outcome, None)
     error, traceback = <tuple>self.outcome
     raise to_raise(error, traceback)
 
@@ -349,20 +360,24 @@ cdef object group_complete(CallGroup self, object passed_on):
     # The reducer, then the group's waiters and callbacks. Called once; raises nothing.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef object on_complete = self.on_complete
-    cdef object outcome = None
+    cdef object outcome = self.outcome
     cdef object failure = None
     cdef uint64_t state = REDUCED
     self.on_complete = None
-    try:
-        outcome = group_results(self)
-        if on_complete is not None:
-            inflight_store(&self.reducing_thread, <uint64_t>PyThread_get_thread_ident())
-            on_complete(outcome)
-    except BaseException as error:
-        failure = error
-        outcome = (error, error.__traceback__)
-        state = RAISED
+    group_show(self, outcome)
+    if on_complete is not None:
+        inflight_store(&self.reducing_thread, <uint64_t>PyThread_get_thread_ident())
+        try:
+            PyObject_CallOneArg(on_complete, outcome)
+        except BaseException as error:
+            failure = error
+            outcome = error
+            state = RAISED
     if failure is not None:
+        try:
+            outcome = (failure, failure.__traceback__)
+        except MemoryError:
+            pass
         passed_on = report_failure("on_complete", self, failure, passed_on)
         if passed_on is None and isinstance(failure, PASSED_ON):
             passed_on = failure
@@ -375,31 +390,46 @@ cdef object group_complete(CallGroup self, object passed_on):
     return completion_call_back(&self.completion, self, passed_on)
 
 
-cdef object group_results(CallGroup self):
-    # All operations in add order, off the stack. Without a call of Python code, at whose entry a
-    # signal handler might raise and so keep the reducer from running.
+cdef void group_show(CallGroup self, object results) noexcept:
+    # Gives the Results all operations in add order, off the stack. Without a call of Python code, at
+    # whose entry a signal handler might raise and so keep the reducer from running. Without memory
+    # for the tuple, the stack stays, and the Results ask for it when somebody looks at them.
     cdef Py_ssize_t count = <Py_ssize_t>inflight_load(&self.added)
-    cdef tuple ops = PyTuple_New(count)
-    cdef object results = Results.__new__(Results)
+    cdef PyObject* ops = PyTuple_New(count)
     cdef PyObject* top
     cdef Op op
-    while self.finished != 0:
-        top = <PyObject*><size_t>self.finished
-        op = <Op>top
-        self.finished = <uint64_t><size_t>op.below
-        op.below = NULL
-        PyTuple_SET_ITEM(ops, <Py_ssize_t>op.place, top)
-    set_once(results, "_ops", ops)
-    set_once(results, "_responses", None)
-    set_once(results, "_index", None)
-    return results
+    if ops == NULL:
+        PyErr_Clear()
+        set_once(results, "_group", self)
+        set_once(results, "_ops", None)
+    else:
+        while self.finished != 0:
+            top = <PyObject*><size_t>self.finished
+            op = <Op>top
+            self.finished = <uint64_t><size_t>op.below
+            op.below = NULL
+            PyTuple_SET_ITEM(ops, <Py_ssize_t>op.place, top)
+        set_once(results, "_ops", <object>ops)
+        drop(ops)
 
 
-cdef object set_once = object.__setattr__
+cdef object group_ops(CallGroup self):
+    # The same later. Nobody pushes any more, so any number of threads may walk down the stack.
+    cdef Py_ssize_t count = <Py_ssize_t>inflight_load(&self.added)
+    cdef list ops = [None] * count
+    cdef PyObject* top = <PyObject*><size_t>inflight_load(&self.finished)
+    while top != NULL:
+        ops[<Py_ssize_t>(<Op>top).place] = <Op>top
+        top = (<Op>top).below
+    return tuple(ops)
+
 
 cdef extern from "Python.h":
-    tuple PyTuple_New(Py_ssize_t size)
-    void PyTuple_SET_ITEM(object items, Py_ssize_t i, PyObject* item)   # takes over a reference
+    # For a slot of Results, none of these allocates.
+    int set_once "PyObject_GenericSetAttr"(object results, object name, object value) except -1
+    PyObject* PyTuple_New(Py_ssize_t size) noexcept
+    void PyTuple_SET_ITEM(PyObject* items, Py_ssize_t i, PyObject* item) noexcept   # takes over a reference
+    void PyErr_Clear() noexcept
 
 
 cdef void group_clear(CallGroup self) noexcept:

@@ -35,8 +35,8 @@ cdef int queue_init(
 
 
 cdef Py_ssize_t queue_bound(object bound) except -1:
-    # A bound that memory cannot reach is none.
-    return PY_SSIZE_T_MAX if bound is None or bound > PY_SSIZE_T_MAX else <Py_ssize_t>bound
+    # A bound that memory cannot reach is none: an int that is too large is clipped.
+    return PY_SSIZE_T_MAX if bound is None else PyNumber_AsSsize_t(bound, NULL)
 
 
 cdef inline int queue_check_op(object op) except -1:

@@ -117,7 +117,7 @@ cdef object call_callback(object fn, object subject, object passed_on):
     cdef object failure = None
     inflight_outside()
     try:
-        fn(subject)
+        PyObject_CallOneArg(fn, subject)
     except BaseException as error:
         failure = error     # no more inside the clause, which takes the traceback apart at its end
     if failure is None:
@@ -132,7 +132,9 @@ cdef object report_failure(str what, object subject, object failure, object pass
     cdef list interrupts = None
     try:
         interrupts = []
-        report(what, subject, failure, interrupts)
+        PyObject_CallFunctionObjArgs(
+            report, <PyObject*>what, <PyObject*>subject, <PyObject*>failure, <PyObject*>interrupts, NULL
+        )
     except BaseException as error:
         if interrupts is not None and isinstance(error, PASSED_ON):
             interrupts.append(error)

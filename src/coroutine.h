@@ -49,6 +49,24 @@ static int inflight_stop_ready(void) {
     return PyType_Ready(&inflight_stop_type);
 }
 
+static PyObject *inflight_stop_new(void) {
+    PyObject *self = (PyObject *)PyObject_GC_New(PyStopIterationObject, &inflight_stop_type);
+    if (self == NULL) return NULL;
+    memset((char *)self + sizeof(PyObject), 0, sizeof(PyStopIterationObject) - sizeof(PyObject));
+    return self;
+}
+
+/* Whether what inflight_stop() needs is there, so that nothing is lost for want of it; -1: no memory. */
+static int inflight_stop_reserve(void) {
+    PyObject *self;
+    if (inflight_spare_stop_count) return 1;
+    self = inflight_stop_new();
+    if (self == NULL) return -1;
+    PyObject_GC_Track(self);
+    Py_DECREF(self);
+    return 1;
+}
+
 /* Ends an iteration with a value: without an exception where that is None. Not tracked by the
    collector: it lives for as long as it takes to look at it. */
 static void inflight_stop(PyObject *value) {
@@ -57,10 +75,8 @@ static void inflight_stop(PyObject *value) {
     if (inflight_spare_stop_count) {
         self = PyObject_Init(inflight_spare_stops[--inflight_spare_stop_count], &inflight_stop_type);
     } else {
-        PyStopIterationObject *stop = PyObject_GC_New(PyStopIterationObject, &inflight_stop_type);
-        if (stop == NULL) return;
-        self = (PyObject *)stop;
-        memset((char *)self + sizeof(PyObject), 0, sizeof(PyStopIterationObject) - sizeof(PyObject));
+        self = inflight_stop_new();
+        if (self == NULL) return;
     }
     ((PyStopIterationObject *)self)->suppress_context = 0;
     ((PyStopIterationObject *)self)->args = PyTuple_New(0);
@@ -71,20 +87,8 @@ static void inflight_stop(PyObject *value) {
 #else
 
 static int inflight_stop_ready(void) { return 0; }
-
-static void inflight_stop(PyObject *value) {
-    PyObject *error;
-    if (value == Py_None) return;
-    if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
-        PyErr_SetObject(PyExc_StopIteration, value);
-        return;
-    }
-    /* These two would be taken for the arguments, or for the exception itself. */
-    error = PyObject_CallOneArg(PyExc_StopIteration, value);
-    if (error == NULL) return;
-    PyErr_SetObject(PyExc_StopIteration, error);
-    Py_DECREF(error);
-}
+static int inflight_stop_reserve(void) { return 0; }
+static void inflight_stop(PyObject *value) { (void)value; }
 
 #endif
 

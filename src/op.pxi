@@ -270,18 +270,35 @@ cdef int op_abandon(Op self) except -1:
         passed_on = error
     if op_publish(self, FAILED, outcome, &wake):
         passed_on = op_announce(self, &wake, passed_on)
-    warn(text, ResourceWarning, source=self)
+    try:
+        warn_here(text, ResourceWarning, self)
+    except BaseException as error:
+        if passed_on is None:
+            passed_on = error
     if passed_on is not None:
         raise passed_on
     return 0
 
 
+cdef int warn_here(str text, object category, object source) except -1:
+    # CPython crashes in a warning if it has no memory for the object of the frame that is to blame:
+    # so that is made first.
+    try:
+        _getframe()
+    except ValueError:
+        pass    # no Python code is running
+    warn(text, category, source=source)
+    return 0
+
+
 cdef str shown(object key):
     # `repr(key)`, for messages that must come out even if that raises.
+    cdef str text = None
     try:
-        return repr(key)
+        text = repr(key)
     except Exception:
-        return f"<{type(key).__name__}>"
+        pass
+    return f"<{type(key).__name__}>" if text is None else text
 
 
 cdef inline bint op_failed(Op self) noexcept:

@@ -270,13 +270,22 @@ cdef class OpQueue:
         >>> op.result()
         21
         """
+        cdef OpSet row = None
         check_function(fn, "fn")
         try:
             row = self.dequeue(timeout)
         except QueueClosedError:
+            pass
+        if row is None:
             return False
-        with row:
-            fn(row)
+        # `with row:`, but for that the row would be lost if there is no memory to enter it.
+        try:
+            PyObject_CallOneArg(fn, row)
+        except BaseException as error:
+            opset_fail(row, error)
+            raise
+        finally:
+            row.release()
         return True
 
     def __iter__(self):
@@ -464,17 +473,26 @@ cdef class OpQueue:
         >>> asyncio.run(main())
         21
         """
+        cdef OpSet row = None
         check_function(fn, "fn")
         try:
             row = await self.adequeue(timeout)
         except QueueClosedError:
+            pass
+        if row is None:
             return False
+        # As in `process`.
         try:
-            with row:
-                await fn(row)
+            await fn(row)
         except StopIteration as error:
             # What a coroutine makes of it; Cython would call it a generator.
+            opset_fail(row, error)
             raise RuntimeError("coroutine raised StopIteration") from error
+        except BaseException as error:
+            opset_fail(row, error)
+            raise
+        finally:
+            row.release()
         return True
 
     def __aiter__(self):

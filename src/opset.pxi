@@ -21,7 +21,10 @@ cdef class Lease:
         inflight_unlock(&self.queue.engine.lock)
         if row == NULL:
             return 0
-        now = self.queue.now()
+        try:
+            now = self.queue.now()
+        except MemoryError:
+            now = 0     # windows that are over end with the next call: this one may have none after it
         inflight_lock(&self.queue.engine.lock)
         row = self.row      # again: another thread may have been faster
         self.row = NULL
@@ -160,16 +163,7 @@ cdef class OpSet:
     def __exit__(self, exc_type, exc, traceback):
         try:
             if exc is not None:
-                if isinstance(exc, StopIteration):
-                    # It cannot be an operation's error; a generator turns it into this, too.
-                    error = RuntimeError("the worker raised StopIteration")
-                    error.__cause__ = exc
-                elif isinstance(exc, Exception):
-                    error = exc
-                else:
-                    error = OpCancelledError(f"operation {shown(self.key)} was cancelled")
-                    error.__cause__ = exc
-                opset_finish(self, FAILED, (error, error.__traceback__), None)
+                opset_fail(self, exc)
         finally:
             self.release()
 
@@ -283,6 +277,31 @@ cdef Py_ssize_t opset_finish(OpSet self, uint64_t state, object outcome, list ou
     if passed_on is not None:
         raise passed_on
     return count
+
+
+# For when there is no memory for more.
+cdef tuple NO_ERROR_OUTCOME = (MemoryError("no memory for the error of the worker"), None)
+cdef tuple NO_CANCELLATION_OUTCOME = (OpCancelledError("an operation was cancelled"), None)
+
+
+cdef int opset_fail(OpSet self, object exc) except -1:
+    # What the worker left unfinished, when `exc` ended its work: nobody else would finish it.
+    cdef tuple outcome
+    try:
+        if isinstance(exc, StopIteration):
+            # It cannot be an operation's error; a generator turns it into this, too.
+            error = RuntimeError("the worker raised StopIteration")
+            error.__cause__ = exc
+        elif isinstance(exc, Exception):
+            error = exc
+        else:
+            error = OpCancelledError(f"operation {shown(self.key)} was cancelled")
+            error.__cause__ = exc
+        outcome = (error, error.__traceback__)
+    except MemoryError:
+        outcome = NO_ERROR_OUTCOME if isinstance(exc, Exception) else NO_CANCELLATION_OUTCOME
+    opset_finish(self, FAILED, outcome, None)
+    return 0
 
 
 cdef void opset_clear(OpSet self) noexcept:

@@ -181,37 +181,42 @@ cdef int mailbox_try_to_schedule(Mailbox self, object loop, PyObject** failure) 
     # 1: the loop has a Delivery; -1: it is closed; 0: try again, a second one does no harm.
     # `failure`, a reference, is what a signal handler has raised meanwhile.
     cdef Delivery delivery = None
+    cdef int outcome = 0
     try:
         delivery = Delivery(self, loop)
         delivery.pending = True
         # Only inside a step of its own is it certain that the loop looks at its callbacks before it
         # sleeps: see _loops.inside_step.
-        if _get_running_loop() is loop and (current_task(loop) is not None or inside_callback(loop)):
-            loop.call_soon(delivery)
-            return 1
-        loop.call_soon_threadsafe(delivery)
-        # One that was closed meanwhile may have taken it after it had cleared its callbacks.
-        if not loop.is_closed():
-            return 1
-        delivery.pending = False
-        return -1
+        if _get_running_loop() is loop and (current_task(loop) is not None or PyObject_CallOneArg(inside_callback, loop)):
+            PyObject_CallMethodOneArg(loop, "call_soon", delivery)
+            outcome = 1
+        else:
+            PyObject_CallMethodOneArg(loop, "call_soon_threadsafe", delivery)
+            outcome = 1
+            # One that was closed meanwhile may have taken it after it had cleared its callbacks.
+            if loop_is_closed(loop):
+                delivery.pending = False
+                outcome = -1
     except BaseException as error:
+        outcome = 0
         if delivery is not None:
             delivery.pending = False
         # By asking, not by the type: too deep a recursion is a RuntimeError as well.
         if loop_is_closed(loop):
-            return -1
-        if failure[0] == NULL and type(error) is not MemoryError and type(error) is not RecursionError:
+            outcome = -1
+        elif failure[0] == NULL and type(error) is not MemoryError and type(error) is not RecursionError:
             retain(<PyObject*>error)
             failure[0] = <PyObject*>error
-        return 0
+    return outcome
 
 
 cdef bint loop_is_closed(object loop) noexcept:
+    cdef bint closed = False
     try:
-        return bool(loop.is_closed())
+        closed = PyObject_CallMethodNoArgs(loop, "is_closed")
     except BaseException:
-        return False
+        pass
+    return closed
 
 
 cdef int raise_later(object error) noexcept:
@@ -360,11 +365,11 @@ cdef class TaskWaiter(Waiter):
         self.wakeup = None
         self.context = None
         if context is None:
-            wakeup(self)
+            PyObject_CallOneArg(wakeup, self)
             return 0
         PyContext_Enter(context)
         try:
-            wakeup(self)
+            PyObject_CallOneArg(wakeup, self)
         finally:
             PyContext_Exit(context)
         return 0
@@ -372,11 +377,15 @@ cdef class TaskWaiter(Waiter):
     cdef int set_alarm(self, double seconds) except -1:
         # Lets the task be resumed after so many seconds; the caller looks at its clock.
         cdef Alarm alarm
+        cdef object delay
         if seconds < INFINITY:
             alarm = Alarm()
             alarm.waiter = self
             alarm.number = self.alarm
-            self.timer = ref(self.loop.call_later(max(seconds, 0.0), alarm))
+            delay = max(seconds, 0.0)
+            self.timer = ref(
+                PyObject_CallMethodObjArgs(self.loop, "call_later", <PyObject*>delay, <PyObject*>alarm, NULL)
+            )
         return 0
 
     cdef int clear_alarm(self) except -1:

@@ -22,7 +22,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from .. import _arguments, _fork
 from .._report import PASSED_ON, report, to_raise
-from .._results import Results
+from .._results import Results, Unfilled
 from ..errors import GroupClosedError
 from . import waiters
 from .op import Op
@@ -58,12 +58,14 @@ class CallGroup(Outcome, Generic[K, M, R]):
     __slots__ = (
         "_added",
         "_complete",
+        "_completed",
         "_finished",
         "_generation",
         "_holds",
         "_lock",
         "_on_complete",
         "_reducing",
+        "_results",
         "_sealed",
     )
     __module__ = "inflight"
@@ -83,6 +85,9 @@ class CallGroup(Outcome, Generic[K, M, R]):
     _reducing: int | None
     # Finished operations by number: single C calls only; read whole after _complete.
     _finished: dict[int, Op[K, M, R]]
+    # Made with the group, so that none of its making can fail at the end; then filled by that thread.
+    _results: Results[K, M, R]
+    _completed: Ended
 
     @overload
     def __init__(self: CallGroup[Any, Any, Any], on_complete: None = None) -> None: ...
@@ -94,7 +99,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
         if on_complete is not None:
             _arguments.function(on_complete, "on_complete")
         self._on_complete = on_complete
-        self._lock = threading.RLock()
+        self._lock = waiters.new_lock(threading.RLock)
         self._generation = _fork.generation
         self._added = 0
         self._holds = 0
@@ -102,6 +107,9 @@ class CallGroup(Outcome, Generic[K, M, R]):
         self._complete = False
         self._reducing = None
         self._finished = {}
+        results: Unfilled[K, M, R] = Unfilled()
+        self._results = results
+        self._completed = (results, None, None)
         self._cell = {}
 
     def add(self, key: K, msg: M = None) -> Op[K, M, R]:  # type: ignore[assignment]
@@ -343,13 +351,22 @@ class CallGroup(Outcome, Generic[K, M, R]):
                 if not self._complete and not self._sealed:
                     first = self._added
                     self._added = first + count
-            _number(ops, first)
+            self._number(ops, first)
         except BaseException:
             # What is counted must be able to report itself, and does so when it is dropped.
-            insist(_number, ops, first)
+            insist(self._number, ops, first)
             raise
         if first < 0:
             self._refuse_if_closed()
+
+    @staticmethod
+    def _number(ops: Sequence[Op[K, M, R]], first: int) -> None:
+        """Number them from ``first`` on; retire them if it is negative. Can be repeated."""
+        for number, op in enumerate(ops, first):
+            if first >= 0:
+                op._index = number
+            else:
+                op._retire()
 
     def _op_finished(self, op: Op[K, M, R], passed: list[BaseException]) -> None:
         """Record ``op``, and complete the group if it was the last. Can be repeated."""
@@ -381,12 +398,17 @@ class CallGroup(Outcome, Generic[K, M, R]):
                     return
                 self._complete = mine = True
                 self._reducing = thread
-            self._settle(self._reduced(passed), passed)
+            ended = self._reduced(passed)
+            try:
+                self._settle(ended, passed)
+            except BaseException:
+                insist(self._settle, ended, passed)
+                raise
             self._reducing = None
         except BaseException as error:
             # A signal handler raised between two of these steps: nobody else would do the rest.
             if mine:
-                self._settle_interrupted((None, error, error.__traceback__), passed)
+                insist(self._settle_interrupted, (None, error, error.__traceback__), passed)
             raise
 
     def _settle_interrupted(self, ended: Ended, passed: list[BaseException]) -> None:
@@ -396,7 +418,13 @@ class CallGroup(Outcome, Generic[K, M, R]):
 
     def _reduced(self, passed: list[BaseException]) -> Ended:
         """Run the reducer; what it raises is the outcome of the group."""
-        results = Results._of(tuple([self._finished[number] for number in range(self._added)]))
+        results = self._results
+        try:
+            results._ops = self._in_order()
+        except MemoryError:
+            # They ask for them when somebody looks.
+            results._group = self
+        results.__class__ = Results
         if self._on_complete is not None:
             try:
                 self._on_complete(results)
@@ -406,13 +434,8 @@ class CallGroup(Outcome, Generic[K, M, R]):
                 if isinstance(error, PASSED_ON):
                     passed.append(error)
                 return None, error, traceback
-        return results, None, None
+        return self._completed
 
-
-def _number(ops: Sequence[Op[Any, Any, Any]], first: int) -> None:
-    """Give operations their numbers; -1 is for those that were refused. Can be repeated."""
-    for number, op in enumerate(ops, first):
-        if first >= 0:
-            op._index = number
-        else:
-            op._retire()
+    def _in_order(self) -> tuple[Op[K, M, R], ...]:
+        """All operations, in the order in which they were added."""
+        return tuple([self._finished[number] for number in range(self._added)])

@@ -52,7 +52,7 @@ class Lines(Rows):
     def __init__(self, depth: int | None, width: int | None, window: float, exclusive: bool) -> None:
         super().__init__(width, window, exclusive)
         self._depth = depth
-        self._lock = threading.RLock()
+        self._lock = waiters.new_lock(threading.RLock)
         self._generation = _fork.generation
         self._consumers = OrderedDict()
         self._producers = OrderedDict()
@@ -93,11 +93,19 @@ class Lines(Rows):
             del self._granted[waiter]
         if waiter.place == 0 or place not in producers:
             waiter.place = place
-            producers[place] = waiter
+            # What may fail for want of memory first.
             if hash_ in self._by_hash:
                 self._by_hash[hash_][waiter] = None
             else:
                 self._by_hash[hash_] = alike
+            try:
+                producers[place] = waiter
+            except MemoryError:
+                alike = self._by_hash[hash_]
+                del alike[waiter]
+                if not alike:
+                    del self._by_hash[hash_]
+                raise
         if overtaken:
             to_place(producers, place)
 
@@ -151,12 +159,16 @@ class Lines(Rows):
         """Promise a ready row to a parked consumer."""
         # Commit.
         if waiter.place in self._consumers and row.state == READY:
+            self._promised[waiter] = row
+            try:
+                wakes += one
+            except MemoryError:
+                del self._promised[waiter]
+                raise
             del self._consumers[waiter.place]
             del self._ready[row.seq]
             row.state = PROMISED
             row.waiter = waiter
-            self._promised[waiter] = row
-            wakes += one
 
     def _grant_locked(self, wakes: list[Waiter]) -> None:
         """Give free places of the depth to the producers at the front of the line."""
@@ -172,9 +184,9 @@ class Lines(Rows):
         place, hash_ = waiter.place, waiter.hash
         # Commit.
         if place in self._producers:
-            del self._producers[place]
             if granted:
                 self._granted[waiter] = None
+            del self._producers[place]
             if hash_ in self._by_hash:
                 alike = self._by_hash[hash_]
                 if waiter in alike:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Generator
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from .. import _arguments
@@ -32,6 +33,12 @@ R = TypeVar("R")
 
 # At interpreter exit the globals of a module may be None.
 _is_finalizing = sys.is_finalizing
+
+# For when the memory, or the time, for more is not given.
+_UNNAMED_TEXT = "an operation was dropped unfinished"
+_UNNAMED = OpAbandonedError(_UNNAMED_TEXT)
+
+_RETIRED: dict[int, Any] = {OUTCOME: (None, None, None)}
 
 
 class Op(Outcome, Generic[K, M, R]):
@@ -276,23 +283,48 @@ class Op(Outcome, Generic[K, M, R]):
             return
         if OUTCOME in cell or _is_finalizing is None:
             return
-        passed: list[BaseException] = []
-        text = "an operation was dropped unfinished"
         # Finalized once and never again: whatever happens here, it must be finished.
         try:
-            if _is_finalizing():
-                return
+            if not _is_finalizing():
+                self._dropped()
+        except BaseException:
+            self._dropped()
+            raise
+
+    def _dropped(self) -> None:
+        """Finish it, and warn. Can be repeated."""
+        if OUTCOME in self._cell:
+            return
+        passed: list[BaseException] = []
+        try:
             text = f"operation {shown(self._key)} was dropped unfinished"
         except BaseException as error:
+            text = _UNNAMED_TEXT
             passed.append(error)
         try:
-            self._end(None, OpAbandonedError(text), passed)
-        except BaseException:
-            insist(self._end, None, OpAbandonedError(text), passed)
-            raise
-        warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+            try:
+                self._abandon(text, passed)
+            except BaseException:
+                insist(self._abandon, text, passed)
+                raise
+            # CPython crashes in a warning if it has no memory for the objects of the frames it looks
+            # at: so these are made first.
+            frame: FrameType | None = sys._getframe()
+            frame = frame and frame.f_back
+            frame = frame and frame.f_back
+            del frame
+            warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
+        except BaseException as error:
+            passed.append(error)
         if passed:
             raise passed[0]
+
+    def _abandon(self, text: str, passed: list[BaseException]) -> None:
+        try:
+            error = OpAbandonedError(text)
+        except MemoryError:
+            error = _UNNAMED
+        self._end(None, error, passed)
 
     def _end(self, result: Any, error: BaseException | None, passed: list[BaseException]) -> bool:
         """``try_finish`` that collects in ``passed`` what must reach the caller at the very end."""
@@ -317,7 +349,8 @@ class Op(Outcome, Generic[K, M, R]):
 
     def _retire(self) -> None:
         """Forget it: it was never handed to anybody, so nobody is to be told, or warned."""
-        self._cell.setdefault(OUTCOME, (None, None, None))
+        # All of them share one cell: this takes no memory, of which there may be none.
+        self._cell = _RETIRED
 
     def _ended(self, timeout: float | None) -> Ended:
         ended = self._wait(timeout)

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 _is_finalizing = sys.is_finalizing
 
 
+# For when there is no memory for more.
+_NO_ERROR = MemoryError("no memory for the error of the worker")
+_NO_CANCELLATION = OpCancelledError("an operation was cancelled")
+
+
 class OpSet(Sequence[Op[Any, Any, Any]]):
     """The operations that waited under one key, in the order in which they were enqueued.
 
@@ -200,7 +205,20 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         return finished
 
     def _fail(self, error: BaseException) -> None:
-        self.finish_all(error=self._error_for(error))
+        """Finish what the worker left unfinished, when ``error`` ended its work: nobody else would."""
+        try:
+            substitute = self._error_for(error)
+        except MemoryError:
+            substitute = _NO_ERROR if isinstance(error, Exception) else _NO_CANCELLATION
+        try:
+            self._end_all(substitute)
+        except MemoryError:
+            # What was finished stays finished.
+            self._end_all(substitute)
+            raise
+
+    def _end_all(self, error: BaseException) -> None:
+        self._end_each([(op, None, error) for op in self._ops])
 
     def _error_for(self, error: BaseException) -> BaseException:
         """What unfinished operations get when ``error`` ended their ``with`` block."""

@@ -20,7 +20,9 @@ bucket holds the rows of that hash, and keys are compared by whoever holds no lo
 Assumes that CPython runs signal handlers only at calls and at backward jumps. What belongs
 together is written in statements that contain neither, marked ``commit``, after everything was
 prepared and after a last look whether a handler changed what it was prepared from. So a handler
-that comes back to the same queue, and one that raises, always finds it valid. One backward jump
+that comes back to the same queue, and one that raises, always finds it valid. Without memory such a
+statement may fail, too, where it makes a number or puts something into a container: those come first,
+and are undone. One backward jump
 lies outside the ``try`` or ``with`` around it, that of ``while condition:``; in this package such
 a loop stands in a function of its own, or is a ``while True:``.
 
@@ -186,11 +188,12 @@ class Rows:
 
     def _merge_locked(self, row: Row, op: AnyOp, position: int) -> bool:
         """Put ``op`` at ``position`` of a waiting row; ``False`` if something came in between."""
+        full = position + 1 == self._width
         # Commit.
         if row.state >= OWNED or position in row.ops:
             return False
         row.ops[position] = op
-        if position + 1 == self._width and row.state == OPEN:
+        if full and row.state == OPEN:
             self._end_window_locked(row)
         return True
 
@@ -207,23 +210,36 @@ class Rows:
         if owner is not None:
             if owner.state != OWNED or owner.behind is not None:
                 return False
+        elif (index[hash_] if hash_ in index else ()) is not bucket:
+            return False
+        seq = self._last_seq + 1
+        try:
+            self._waiting[row] = None
+            if opens:
+                self._open[seq] = row
+            elif owner is None:
+                self._ready[seq] = row
+            if owner is None:
+                index[hash_] = grown
+        except MemoryError:
+            if row in self._waiting:
+                del self._waiting[row]
+            if seq in self._open:
+                del self._open[seq]
+            if seq in self._ready:
+                del self._ready[seq]
+            raise
+        self._last_seq = row.seq = seq
+        if owner is not None:
             owner.behind = row
             row.owner = owner
-        else:
-            if (index[hash_] if hash_ in index else ()) is not bucket:
-                return False
-            index[hash_] = grown
-        self._waiting[row] = None
-        self._last_seq = row.seq = seq = self._last_seq + 1
         if opens:
             if deadline < self._last_deadline:  # noqa: PLR1730 - max() would be a call
                 deadline = self._last_deadline
             row.deadline = self._last_deadline = deadline
             row.state = OPEN
-            self._open[seq] = row
         elif owner is None:
             row.state = READY
-            self._ready[seq] = row
         return True
 
     def _end_window_locked(self, row: Row) -> bool:
@@ -231,13 +247,15 @@ class Rows:
         # Commit.
         if row.state != OPEN:
             return False
-        del self._open[row.seq]
         if row.owner is not None:
+            del self._open[row.seq]
             row.state = OVER
             return False
-        row.state = READY
-        self._last_seq = row.seq = seq = self._last_seq + 1
+        seq = self._last_seq + 1
         self._ready[seq] = row
+        del self._open[row.seq]
+        row.state = READY
+        self._last_seq = row.seq = seq
         return True
 
     def _advance_locked(self, now: float) -> None:
@@ -276,6 +294,8 @@ class Rows:
         # Commit.
         if row.state != state or state >= OVER or row.ops is not ops or count in ops:
             return None
+        dequeued_rows = self._dequeued_rows + 1
+        dequeued_ops = self._dequeued_ops + count
         if not self._exclusive:
             if (index[hash_] if hash_ in index else ()) is not bucket:
                 return None
@@ -287,8 +307,8 @@ class Rows:
         elif row.owner is not None:
             return None
         else:
-            row.state = OWNED
             self._owned[row] = None
+            row.state = OWNED
         row.ticket = ticket
         row.ops = _NO_OPS
         del self._waiting[row]
@@ -299,8 +319,8 @@ class Rows:
         elif row.waiter is not None:
             del self._promised[row.waiter]
             row.waiter = None
-        self._dequeued_rows += 1
-        self._dequeued_ops += count
+        self._dequeued_rows = dequeued_rows
+        self._dequeued_ops = dequeued_ops
         # From here on nothing changes them.
         return OpSet._of(row.key, tuple(ops.values()), self if self._exclusive else None, row, ticket)
 
@@ -315,6 +335,7 @@ class Rows:
             behind = row.behind
             count = len(had)
             more = [] if behind is None else list(behind.ops.values())
+            more_count = len(more)
             # Beyond the width, rather than losing them, or their order, or having the key twice.
             ops = dict(enumerate([*had.values(), *more]))
             hash_ = row.hash
@@ -325,13 +346,25 @@ class Rows:
                 # Its key may be the last reference: not to be dropped under the lock.
                 dropped.append(behind)
             # Commit.
-            if row.behind is not behind or (behind is not None and len(more) in behind.ops):
+            if row.behind is not behind or (behind is not None and more_count in behind.ops):
                 continue
-            if row.state == GONE:
-                if (index[hash_] if hash_ in index else ()) is not bucket:
-                    continue
-                index[hash_] = grown
-            else:
+            if row.state == GONE and (index[hash_] if hash_ in index else ()) is not bucket:
+                continue
+            dequeued_rows = self._dequeued_rows - 1
+            dequeued_ops = self._dequeued_ops - count
+            seq = row.seq
+            try:
+                self._waiting[row] = None
+                self._ready[seq] = row
+                if row.state == GONE:
+                    index[hash_] = grown
+            except MemoryError:
+                if row in self._waiting:
+                    del self._waiting[row]
+                if seq in self._ready:
+                    del self._ready[seq]
+                raise
+            if row.state != GONE:
                 del self._owned[row]
             if behind is not None:
                 row.behind = None
@@ -341,20 +374,19 @@ class Rows:
                 behind.state = GONE
             row.ops = ops
             row.state = READY
-            self._dequeued_rows -= 1
-            self._dequeued_ops -= count
-            self._waiting[row] = None
-            self._ready[row.seq] = row
+            self._dequeued_rows = dequeued_rows
+            self._dequeued_ops = dequeued_ops
 
     def _renounce_locked(self, waiter: Waiter) -> None:
         """Put the row that was promised to ``waiter`` back to its place among the ready ones."""
         # Commit.
         if waiter in self._promised:
-            waiter.renounced = row = self._promised[waiter]
+            row = self._promised[waiter]
+            self._ready[row.seq] = row
+            waiter.renounced = row
             del self._promised[waiter]
             row.waiter = None
             row.state = READY
-            self._ready[row.seq] = row
         if waiter.renounced is not None:
             to_place(self._ready, waiter.renounced.seq)
             waiter.renounced = None
@@ -373,8 +405,15 @@ class Rows:
                 continue
             if (index[hash_] if hash_ in index else ()) is not bucket:
                 continue
+            seq = self._last_seq + 1
+            requeued = self._requeued + 1
+            if behind is not None and behind.state == OVER:
+                self._ready[seq] = behind
+                self._last_seq = behind.seq = seq
+                behind.state = READY
             row.state = GONE
             del self._owned[row]
+            # The key is there, so that neither needs memory.
             if rest:
                 index[hash_] = rest
             else:
@@ -382,11 +421,7 @@ class Rows:
             if behind is not None:
                 row.behind = None
                 behind.owner = None
-                self._requeued += 1
-                if behind.state == OVER:
-                    behind.state = READY
-                    self._last_seq = behind.seq = seq = self._last_seq + 1
-                    self._ready[seq] = behind
+                self._requeued = requeued
 
     def _release(self, row: Row, ticket: int) -> None:
         """Give a key back, once for each time that it was handed out: for OpSet, takes the lock."""

@@ -26,7 +26,7 @@ from typing import Any
 
 from .._clock import LOOK_INTERVAL
 
-__all__ = ["ThreadWaiter", "Waiter", "insist", "renewing", "wake_all"]
+__all__ = ["ThreadWaiter", "Waiter", "insist", "new_lock", "renewing", "wake_all"]
 
 
 class Waiter:
@@ -60,7 +60,7 @@ class ThreadWaiter(Waiter):
         is_main = threading.get_ident() == threading.main_thread().ident
         self._longest = LOOK_INTERVAL if is_main else threading.TIMEOUT_MAX
         # Written once. Locked = nobody has woken us since we last looked.
-        self._parked = threading.Lock()
+        self._parked: threading.Lock = new_lock(threading.Lock)
         self._parked.acquire()
 
     def wake(self) -> None:
@@ -79,6 +79,14 @@ class ThreadWaiter(Waiter):
         if remaining <= 0:
             return self._parked.acquire(blocking=False)
         return self._parked.acquire(timeout=min(remaining, self._longest))
+
+
+def new_lock(kind: Callable[[], Any]) -> Any:
+    """A new lock. Without memory for it CPython raises a RuntimeError."""
+    try:
+        return kind()
+    except RuntimeError as error:
+        raise MemoryError("no memory for a lock") from error
 
 
 def wake_all(waiters: Iterable[Waiter]) -> None:
