@@ -1,0 +1,347 @@
+"""Lets allocations fail, one after the other, in one call at a time.
+
+A case is a generator: it prepares a state, yields the one call to be made, is sent how that ended, and
+checks what is left, when there is memory again. ``exhaust`` runs it with the first allocation of the call
+failing, then with the second, until the call gets by without reaching the one that would fail. Each way of
+failing does so for other allocations: those of Python, once or from there on, and those of the kernel,
+which only a proof build can refuse (src/proof.h).
+
+Assumes that nothing else allocates meanwhile: the collector is off, other threads stand still (with the GIL
+by a huge switch interval). A free-threaded interpreter counts the allocations of all threads, so there a
+thread that is woken by the call may be the one that fails. The free lists of the interpreter are emptied
+before each call, or it would find what it needs there; a class with a free list of its own may still do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import sys
+import threading
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import pytest
+from helpers import GIL, Worker
+
+try:
+    from _testcapi import remove_mem_hooks, set_nomemory
+except ImportError:
+    set_nomemory = None
+
+_claim = threading.Lock()
+_failing: _Failing | None = None
+
+UNRAISED = ("error return without exception set", "returned NULL without setting an exception")
+"""What CPython says when it could not make the frame object of a function that raises: any function."""
+
+SPARE_TRIPLES = 100
+
+CRASHING = ("look_at_results", "complete_and_look", "process-True")
+"""Cases that make a Response for each operation in a generator, or await a function that raises: the error of
+which 3.13 loses."""
+
+MOST = 5000
+"""More allocations than any call here makes."""
+
+
+@dataclass
+class Outcome:
+    """How the call ended: the class of its exception, if any. The exception itself would keep things alive."""
+
+    kind: type[BaseException] | None
+    value: Any
+
+    @property
+    def refused(self) -> bool:
+        return self.kind is MemoryError
+
+
+Case = Callable[..., Generator[Callable[[], Any], Outcome, int | None]]
+
+
+class Once:
+    """One of Python's allocations fails."""
+
+    stop = 1
+
+    def __init__(self, impl: Any) -> None:
+        if set_nomemory is None:
+            pytest.skip("this interpreter has no _testcapi.set_nomemory")
+
+    def arm(self, number: int) -> None:
+        set_nomemory(number, number + 1)
+
+    def disarm(self, number: int) -> bool:
+        """Whether the one that was to fail was never reached."""
+        try:
+            for _ in repeat(None, number + 2):
+                bytes(200)
+        except MemoryError:
+            return True
+        finally:
+            remove_mem_hooks()
+        return False
+
+
+class FromThenOn(Once):
+    """All of Python's allocations fail, from one on."""
+
+    def __init__(self, impl: Any) -> None:
+        super().__init__(impl)
+        if impl.name == "pure":
+            pytest.skip("the pure implementation needs memory to put right what one failure has interrupted")
+
+    def arm(self, number: int) -> None:
+        set_nomemory(number, 0)
+
+    def disarm(self, number: int) -> bool:
+        try:
+            bytes(200)
+        except MemoryError:
+            return False
+        finally:
+            remove_mem_hooks()
+        return True
+
+
+class Kernel:
+    """One of the kernel's own allocations is refused."""
+
+    def __init__(self, impl: Any) -> None:
+        if impl.name != "native":
+            pytest.skip("the pure implementation has no allocations of its own")
+        native = sys.modules["inflight._native"]
+        if not hasattr(native, "_refuse_after"):
+            pytest.skip("not a proof build (INFLIGHT_PROOF=1): nothing can refuse the kernel's allocations")
+        self.arm = native._refuse_after
+        self._op = impl.Op("probe")
+        self._op.try_finish()
+
+    def disarm(self, number: int) -> bool:
+        try:
+            for _ in repeat(None, number + 2):
+                self._op.add_done_callback(id)
+        except MemoryError:
+            return True
+        finally:
+            self.arm(-1)
+        return False
+
+
+class _Failing:
+    """A failure that is set for the call under way. All of it under the lock, taken without an allocation."""
+
+    def __init__(self, way: Any, number: int) -> None:
+        self.way = way
+        self.number = number
+        self.over = False
+        self.spared = False
+
+    def end(self) -> None:
+        _claim.acquire()
+        self.over = True
+        self.spared = self.way.disarm(self.number)
+        _claim.release()
+
+    def suspend(self) -> None:
+        _claim.acquire()
+        if not self.over:
+            self.way.disarm(self.number)
+        _claim.release()
+
+    def resume(self) -> None:
+        _claim.acquire()
+        if not self.over:
+            self.way.arm(self.number)
+        _claim.release()
+
+
+class HandOver:
+    """A thread that makes a call once this one is parked, with memory; then allocations fail again.
+
+    What fails is thus on the way to the park, and after it. (Free-threaded, it may come earlier.)
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._go = threading.Lock()
+        self._end = threading.Lock()
+        self._go.acquire()
+        self._end.acquire()
+        # To be called in the call under test, just before what parks.
+        self.ready = self._go.release
+        self._worker = Worker(self._run)
+
+    def _run(self) -> None:
+        self._go.acquire()
+        failing = _failing
+        if failing is not None:
+            failing.suspend()
+        self._call()
+        if failing is not None:
+            failing.resume()
+        self._end.acquire()
+
+    def join(self) -> None:
+        """When the call under test has ended: what was to be handed over was, one way or another."""
+        self._end.release()
+        self._worker.result()
+
+
+WAYS = {"once": Once, "from_then_on": FromThenOn, "kernel": Kernel}
+
+
+def exhaust(impl: Any, way: Any, case: Callable[[], Any]) -> int:
+    """Run the case with every allocation of its call failing in turn; how many there are."""
+    with _quiet(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        spare_triples = impl.name == "pure"
+        expected = _attempt(case, None, 0, caught, None, spare_triples)
+        number = 0
+        while _attempt(case, way, number, caught, expected, spare_triples) is None:
+            number += 1
+            assert number < MOST
+    return number
+
+
+def _attempt(
+    case: Callable[[], Any], way: Any, number: int, caught: list[Any], expected: Any, spare_triples: bool
+) -> Any:
+    """Run the case once. Without a way: how it ends with memory; with one: that too, if nothing failed."""
+    global _failing
+    caught.clear()
+    steps = case()
+    act = next(steps)
+    if GIL:
+        # Frozen is what there was before: this empties the free lists, and looks at little.
+        gc.collect()
+    if spare_triples:
+        # Python leaves a `with lock:` through a call with three arguments. If it has no memory for their
+        # tuple, the lock is never let go: nothing that the pure implementation could put right.
+        del [(number, number, number) for number in range(SPARE_TRIPLES)][:]
+    failing = None if way is None else _Failing(way, number)
+    _failing = failing
+    kind: type[BaseException] | None = None
+    value = None
+    text = ""
+    if failing is not None:
+        failing.resume()
+    try:
+        value = act()
+    except BaseException as error:
+        kind = type(error)
+        if failing is not None:
+            failing.end()
+        if kind is SystemError and str(error).endswith(UNRAISED):
+            kind = MemoryError
+        if isinstance(error.__cause__, MemoryError):
+            # From within Cython, which says in its own words that it cannot await.
+            kind = MemoryError
+        if kind is not MemoryError and (expected is None or kind is not expected.kind):
+            text = "".join(traceback.format_exception(error))
+    else:
+        if failing is not None:
+            failing.end()
+    outcome = Outcome(kind, value)
+    del value, act
+    if spare_triples:
+        # Exceptions that were caught may hold what the call has dropped.
+        gc.collect()
+    spared = failing is not None and failing.spared
+    if expected is None:
+        assert not outcome.refused
+    else:
+        assert kind in (expected.kind, MemoryError), f"failure {number}: {text or kind}"
+        assert not spared or kind is expected.kind, f"failure {number} was not reached: {text or kind}"
+    try:
+        steps.send(outcome)
+    except StopIteration as end:
+        dropped = end.value or 0
+    except BaseException as error:
+        error.add_note(f"after failure {number}, with which the call ended with {kind}")
+        raise
+    else:
+        raise AssertionError("a case makes one call")
+    del steps
+    outcome.value = None
+    warned = [str(warning.message) for warning in caught if "dropped" in str(warning.message)]
+    assert len(warned) <= dropped, f"after failure {number}: {warned}"
+    return outcome if way is None or spared else None
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The collector off, no other thread running, and what cannot be raised not on the terminal."""
+    interval = sys.getswitchinterval()
+    hook = sys.unraisablehook
+    logger = logging.getLogger("inflight")
+    handler = logging.NullHandler()
+
+    def unraisable(what: Any) -> None:
+        # SystemError: what CPython's warnings make of it.
+        if what.exc_type not in (MemoryError, SystemError):
+            hook(what)
+
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    sys.setswitchinterval(1000)
+    sys.unraisablehook = unraisable
+    logger.addHandler(handler)
+    logger.propagate = False
+    # CPython 3.13 does not come back from making a record without memory.
+    logger.disabled = sys.version_info >= (3, 12)
+    try:
+        yield
+    finally:
+        logger.disabled = False
+        logger.propagate = True
+        logger.removeHandler(handler)
+        sys.unraisablehook = hook
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+        gc.enable()
+
+
+def same(found: Iterable[Any], expected: Iterable[Any]) -> bool:
+    """Whether these are the same objects, each as often."""
+    return Counter(map(id, found)) == Counter(map(id, expected))
+
+
+def insisting(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a thread does that is not the one to be refused: it asks again."""
+    for _ in range(100_000):
+        try:
+            return call(*arguments, **options)
+        except MemoryError:
+            pass
+    raise AssertionError("refused for good")
+
+
+class Table:
+    """Cases by name, each in all its variants."""
+
+    def __init__(self) -> None:
+        self.cases: dict[str, tuple[Case, tuple[Any, ...]]] = {}
+
+    def case(self, *variants: Any) -> Callable[[Case], Case]:
+        def register(body: Case) -> Case:
+            for variant in variants or ((),):
+                arguments = variant if isinstance(variant, tuple) else (variant,)
+                self.cases["-".join([body.__name__, *map(str, arguments)])] = (body, arguments)
+            return body
+
+        return register
+
+    def run(self, impl: Any, way: str, name: str) -> int:
+        if sys.version_info >= (3, 13) and name.startswith(CRASHING):
+            pytest.skip("CPython 3.13 crashes here without memory, or loses an exception: see CRASHING")
+        body, arguments = self.cases[name]
+        return exhaust(impl, WAYS[way](impl), lambda: body(impl, *arguments))
