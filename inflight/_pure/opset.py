@@ -253,7 +253,8 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         return iter(self._ops)
 
     def __reversed__(self) -> Iterator[Op[Any, Any, Any]]:
-        return reversed(self._ops)
+        backwards: Iterator[Op[Any, Any, Any]] = reversed(self._ops)
+        return backwards
 
     def __contains__(self, value: object) -> bool:
         return value in self._ops
