@@ -431,7 +431,7 @@ def test_forks_while_many_threads_contend_for_one_lock(impl, make):
         queue = {make}
         fresh = {make}
         results = [start(hammer, number) for number in range(24)]
-        for _ in range(60):
+        for _ in range(20):
             in_child(child)
         stop = True
         for result in results:
