@@ -1,161 +1,91 @@
 """What it costs to send items between threads and tasks, and to await operations.
 
-Both implementations against the queues that join the two worlds (janus, culsans, aiologic), and
-against what stays in one loop (asyncio.Queue, asyncio.gather), all in one run. A round is COUNT
-items from one producer to one consumer, or AWAITED operations. Loops and threads are made before.
-
-`ratios_asyncio.py` takes the rounds of the contenders in turn, which this cannot.
+Both implementations against the queues that join the two worlds (janus, culsans, aiologic), against
+what a thread can do with the standard library, and against what stays in one loop (asyncio.Queue,
+asyncio.gather). A round is COUNT items from one producer to one consumer, ROUND_TRIPS of one item,
+or AWAITED operations. Loops and threads are made before. The queues are in joined.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import pytest
+from joined import BOUNDED_KINDS, BY_HAND, IN_ONE_LOOP, UNBOUNDED_KINDS, Kind
+from scenarios import IMPLEMENTATIONS, KEYS, Contender, Round, Scenario, implementation
 
 COUNT = 20_000
+ROUND_TRIPS = 1_000
 AWAITED = 1_000
-KEYS = list(range(COUNT))
-
-Round = Callable[[], object]
-Work = Callable[[], None]
-AsyncWork = Callable[[], Coroutine[Any, Any, None]]
-
-
-class Ends(NamedTuple):
-    """The two ends of a queue in both worlds: each call puts, or gets, COUNT items."""
-
-    put: Work
-    get: Work
-    aput: AsyncWork
-    aget: AsyncWork
-
-
-def _module(name: str) -> Any:
-    return pytest.importorskip(f"inflight._{name}", exc_type=ImportError)
-
-
-def _inflight(name: str, bound: int | None, _: asyncio.AbstractEventLoop) -> Ends:
-    module = _module(name)
-    queue = module.OpQueue(bound, None)
-    enqueue, dequeue, aenqueue, adequeue = queue.enqueue, queue.dequeue, queue.aenqueue, queue.adequeue
-    op = module.Op(0)
-    op.finish()
-
-    def put() -> None:
-        for key in KEYS:
-            enqueue(key, op, timeout=None)
-
-    def get() -> None:
-        for _ in KEYS:
-            dequeue()
-
-    async def aput() -> None:
-        for key in KEYS:
-            await aenqueue(key, op)
-
-    async def aget() -> None:
-        for _ in KEYS:
-            await adequeue()
-
-    return Ends(put, get, aput, aget)
-
-
-def _rival(put_one: Any, get_one: Any, aput_one: Any, aget_one: Any) -> Ends:
-    def put() -> None:
-        for key in KEYS:
-            put_one(key)
-
-    def get() -> None:
-        for _ in KEYS:
-            get_one()
-
-    async def aput() -> None:
-        for key in KEYS:
-            await aput_one(key)
-
-    async def aget() -> None:
-        for _ in KEYS:
-            await aget_one()
-
-    return Ends(put, get, aput, aget)
-
-
-def _two_faced(name: str, bound: int | None, _: asyncio.AbstractEventLoop) -> Ends:
-    """Of janus, and of culsans, which has the same interface."""
-    queue = pytest.importorskip(name).Queue(bound or 0)
-    return _rival(queue.sync_q.put, queue.sync_q.get, queue.async_q.put, queue.async_q.get)
-
-
-def _aiologic(_bound: None, _: asyncio.AbstractEventLoop) -> Ends:
-    queue = pytest.importorskip("aiologic").SimpleQueue()
-    return _rival(queue.green_put, queue.green_get, queue.async_put, queue.async_get)
-
-
-def _asyncio(bound: int | None, loop: asyncio.AbstractEventLoop) -> Ends:
-    """A thread can only ask the loop to put, and does not learn of a bound."""
-    queue = asyncio.Queue[int](bound or 0)
-    return _rival(partial(loop.call_soon_threadsafe, queue.put_nowait), None, queue.put, queue.get)
-
-
-Contender = Callable[[int | None, asyncio.AbstractEventLoop], Ends]
-CONTENDERS: dict[str, Contender] = {
-    "native": partial(_inflight, "native"),
-    "pure": partial(_inflight, "pure"),
-    "janus": partial(_two_faced, "janus"),
-    "culsans": partial(_two_faced, "culsans"),
-}
 
 
 @contextmanager
-def thread_to_task(contender: Contender, bound: int | None) -> Iterator[Round]:
+def _thread_to_task(kind: Kind, bound: int | None, count: int) -> Iterator[Round]:
     with asyncio.Runner() as runner, ThreadPoolExecutor(1) as thread:
-        ends = contender(bound, runner.get_loop())
+        queue = kind(bound, runner.get_loop())
+        items = queue.items(KEYS["int"](count))
 
         async def main() -> None:
             # Runs when the consumer waits.
-            asyncio.get_running_loop().call_soon(thread.submit, ends.put)
-            await ends.aget()
+            asyncio.get_running_loop().call_soon(thread.submit, queue.put_items, items)
+            await queue.aget_all(items)
 
         yield lambda: runner.run(main())
 
 
 @contextmanager
-def task_to_thread(contender: Contender, bound: int | None) -> Iterator[Round]:
+def _task_to_thread(kind: Kind, bound: int | None, count: int) -> Iterator[Round]:
     with asyncio.Runner() as runner, ThreadPoolExecutor(1) as thread:
-        ends = contender(bound, runner.get_loop())
+        queue = kind(bound, runner.get_loop())
+        items = queue.items(KEYS["int"](count))
 
         async def main() -> None:
-            received = asyncio.get_running_loop().run_in_executor(thread, ends.get)
-            await ends.aput()
+            received = asyncio.get_running_loop().run_in_executor(thread, queue.get_all, items)
+            await queue.aput_items(items)
             await received
 
         yield lambda: runner.run(main())
 
 
 @contextmanager
-def task_to_task(contender: Contender, bound: int | None) -> Iterator[Round]:
+def _task_to_task(kind: Kind, bound: int | None, count: int) -> Iterator[Round]:
     with asyncio.Runner() as runner:
-        ends = contender(bound, runner.get_loop())
+        queue = kind(bound, runner.get_loop())
+        items = queue.items(KEYS["int"](count))
 
         async def main() -> None:
-            producer = asyncio.create_task(ends.aput())
-            await ends.aget()
+            producer = asyncio.create_task(queue.aput_items(items))
+            await queue.aget_all(items)
             await producer
 
         yield lambda: runner.run(main())
 
 
 @contextmanager
-def await_group(name: str) -> Iterator[Round]:
-    """AWAITED operations of a group, finished by another task."""
-    group_of = _module(name).CallGroup
-    items = [(key, None) for key in range(AWAITED)]
+def _hand_off(kind: Kind, bound: int | None, count: int) -> Iterator[Round]:
+    """From a thread to a task and back, over two queues; the round returns how long each took."""
+    with asyncio.Runner() as runner, ThreadPoolExecutor(1) as thread:
+        there, back = kind(bound, runner.get_loop()), kind(bound, runner.get_loop())
+        keys = KEYS["int"](count)
+
+        async def main() -> list[int]:
+            asked = asyncio.get_running_loop().run_in_executor(thread, there.ask, back, keys)
+            await there.aanswer(back, back.items(keys))
+            times: list[int] = await asked
+            return times
+
+        yield lambda: runner.run(main())
+
+
+@contextmanager
+def _await_group(name: str, count: int) -> Iterator[Round]:
+    """A group whose operations are finished by another task."""
+    group_of = implementation(name).CallGroup
+    items = [(key, None) for key in KEYS["int"](count)]
 
     async def finish(ops: list[Any]) -> None:
         for op in ops:
@@ -172,7 +102,7 @@ def await_group(name: str) -> Iterator[Round]:
 
 
 @contextmanager
-def gather_futures() -> Iterator[Round]:
+def _gather_futures(count: int) -> Iterator[Round]:
     """The same with asyncio alone."""
 
     async def finish(futures: list[asyncio.Future[None]]) -> None:
@@ -181,7 +111,7 @@ def gather_futures() -> Iterator[Round]:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in range(AWAITED)]
+        futures = [loop.create_future() for _ in range(count)]
         finisher = asyncio.create_task(finish(futures))
         await asyncio.gather(*futures)
         await finisher
@@ -191,8 +121,8 @@ def gather_futures() -> Iterator[Round]:
 
 
 @contextmanager
-def await_in_turn(make: Callable[[int], Any], finish: Callable[[Any], object]) -> Iterator[Round]:
-    """AWAITED operations, or futures: each is awaited, and then finished by another task."""
+def _await_in_turn(make: Callable[[int], Any], finish: Callable[[Any], object], count: int) -> Iterator[Round]:
+    """Operations, or futures, each of which is awaited and then finished by another task."""
 
     async def finish_in_turn(promises: list[Any]) -> None:
         for promise in promises:
@@ -200,7 +130,7 @@ def await_in_turn(make: Callable[[int], Any], finish: Callable[[Any], object]) -
             await asyncio.sleep(0)
 
     async def main() -> None:
-        promises = [make(number) for number in range(AWAITED)]
+        promises = [make(number) for number in range(count)]
         finisher = asyncio.create_task(finish_in_turn(promises))
         for promise in promises:
             await promise
@@ -210,51 +140,48 @@ def await_in_turn(make: Callable[[int], Any], finish: Callable[[Any], object]) -
         yield lambda: runner.run(main())
 
 
-def _ops_in_turn(name: str) -> AbstractContextManager[Round]:
-    op = _module(name).Op
-    return await_in_turn(op, op.finish)
+def _ops_in_turn(name: str, count: int) -> AbstractContextManager[Round]:
+    op = implementation(name).Op
+    return _await_in_turn(op, op.finish, count)
 
 
-def _futures_in_turn() -> AbstractContextManager[Round]:
-    return await_in_turn(lambda _: asyncio.get_running_loop().create_future(), lambda future: future.set_result(None))
+def _futures_in_turn(count: int) -> AbstractContextManager[Round]:
+    loop = asyncio.get_running_loop
+    return _await_in_turn(lambda _: loop().create_future(), lambda future: future.set_result(None), count)
 
 
-Scenario = Callable[[], AbstractContextManager[Round]]
+def _queues(name: str, work: Callable[[Kind, int | None, int], Any], bound: int | None) -> Scenario:
+    kinds = UNBOUNDED_KINDS if bound is None else BOUNDED_KINDS
+    if bound is None and work is not _task_to_task:
+        kinds = kinds | BY_HAND
+    contenders: dict[str, Contender] = {each: partial(work, kind, bound) for each, kind in kinds.items()}
+    if work is not _hand_off:
+        contenders["asyncio.Queue in one loop"] = partial(_task_to_task, IN_ONE_LOOP, bound)
+    return Scenario(name, contenders, ROUND_TRIPS if work is _hand_off else COUNT, waits=True)
 
 
-def _queues(scenario: Callable[[Contender, int | None], Any], bound: int | None) -> dict[str, Scenario]:
-    contenders = CONTENDERS | ({"aiologic": _aiologic} if bound is None else {})
-    if scenario is thread_to_task and bound is None:
-        contenders["call_soon_threadsafe"] = _asyncio
-    queues = {name: partial(scenario, contender, bound) for name, contender in contenders.items()}
-    return queues | {"asyncio.Queue in one loop": partial(task_to_task, _asyncio, bound)}
+def _awaits(name: str, ours: Callable[[str, int], Any], rival: str, theirs: Contender) -> Scenario:
+    return Scenario(
+        name, {**{each: partial(ours, each) for each in IMPLEMENTATIONS}, rival: theirs}, AWAITED, waits=True
+    )
 
 
-SCENARIOS: dict[str, dict[str, Scenario]] = {
-    "thread to task, at most 1000 wait": _queues(thread_to_task, 1000),
-    "thread to task, unbounded": _queues(thread_to_task, None),
-    "task to thread, at most 1000 wait": _queues(task_to_thread, 1000),
-    "task to thread, unbounded": _queues(task_to_thread, None),
-    "task to task, at most 100 wait": _queues(task_to_task, 100),
-    "task to task, unbounded": _queues(task_to_task, None),
-    "task to task, hand to hand": _queues(task_to_task, 1),
-    "await a group": {
-        "native": partial(await_group, "native"),
-        "pure": partial(await_group, "pure"),
-        "asyncio.gather": gather_futures,
-    },
-    "await operations in turn": {
-        "native": partial(_ops_in_turn, "native"),
-        "pure": partial(_ops_in_turn, "pure"),
-        "asyncio.Future": _futures_in_turn,
-    },
-}
+BOUNDED = _queues("thread to task, at most 1000 wait", _thread_to_task, 1000)
+UNBOUNDED = _queues("thread to task, unbounded", _thread_to_task, None)
+HAND_OFF = _queues("hand-off from a thread to a task, there and back", _hand_off, None)
+SCENARIOS = [
+    BOUNDED,
+    UNBOUNDED,
+    _queues("task to thread, at most 1000 wait", _task_to_thread, 1000),
+    _queues("task to thread, unbounded", _task_to_thread, None),
+    _queues("task to task, at most 100 wait", _task_to_task, 100),
+    _queues("task to task, unbounded", _task_to_task, None),
+    _queues("task to task, hand to hand", _task_to_task, 1),
+    HAND_OFF,
+    _awaits("await a group", _await_group, "asyncio.gather", _gather_futures),
+    _awaits("await operations in turn", _ops_in_turn, "asyncio.Future", _futures_in_turn),
+]
 
 
-@pytest.mark.parametrize(
-    ("scenario", "contender"), [(scenario, name) for scenario, names in SCENARIOS.items() for name in names]
-)
-def test_asyncio(benchmark: Any, scenario: str, contender: str) -> None:
-    benchmark.group = scenario
-    with SCENARIOS[scenario][contender]() as one_round:
-        benchmark(one_round)
+def test_asyncio(measure: Callable[[], None]) -> None:
+    measure()

@@ -1,112 +1,210 @@
-"""What it costs to send an operation through an OpQueue, from one thread.
+"""What an OpQueue costs in one thread: nobody waits, nobody contends.
 
-Both implementations against the standard library's queues, which merge nothing: the difference is
-the price of the key. One round is COUNT times in and COUNT times out.
+The other queues merge nothing, apart from a dictionary under a lock, which is what a program that
+needs merging writes without a library. The loops are in queues.py.
 """
 
 from __future__ import annotations
 
-import itertools
-import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle, islice
 from typing import Any
 
-import pytest
+from queues import IN_ONE_THREAD, Rival, loops_of_ours
+from scenarios import COUNT, IMPLEMENTATIONS, KEYS, Contender, Round, Scenario, finished_ops, implementation
 
-COUNT = 10_000
-KEYS = list(range(COUNT))
+from inflight import QueueEmptyError, QueueSaturatedDepthError
 
-Round = Callable[[], None]
-
-
-def _module(name: str) -> Any:
-    return pytest.importorskip(f"inflight._{name}", exc_type=ImportError)
+DEEPEST = 10_000_000
 
 
-def _rounds_of_inflight(name: str, waiting: int) -> tuple[Round, Round]:
-    module = _module(name)
-    ops = module.OpQueue(None, None)
-    op = module.Op(0)
-    for key in range(waiting):
-        ops.enqueue(key, op)
-    enqueue, dequeue = ops.enqueue, ops.dequeue
-    fresh = itertools.count(waiting)
+def _contenders(work: Callable[..., Any], kinds: dict[str, Callable[[], Rival]]) -> dict[str, Contender]:
+    return {name: partial(work, kind) for name, kind in kinds.items()}
 
-    def burst() -> None:
-        for key in KEYS:
+
+def _in_turn(kind: Callable[[], Rival], count: int, *, key: str) -> Round:
+    keys = KEYS[key](count)
+    return partial(kind().in_turn, keys)
+
+
+def _burst(kind: Callable[[], Rival], count: int) -> Round:
+    queue = kind()
+    keys = KEYS["int"](count)
+
+    def one_round() -> None:
+        queue.put_all(keys)
+        queue.get_all(keys)
+
+    return one_round
+
+
+def _behind(kind: Callable[[], Rival], count: int, *, depth: int) -> Round:
+    """`depth` keys wait all the time. All keys exist before, and none comes back while it waits."""
+    queue = kind()
+    keys = cycle(KEYS["int"](depth + count))
+    queue.put_all(islice(keys, depth))
+    return lambda: queue.in_turn(islice(keys, count))
+
+
+def _duplicates(kind: Callable[[], Rival], count: int) -> Round:
+    """Into one row, which is taken at the end: nothing but merging."""
+    queue = kind()
+    keys = [*KEYS["int"](1)] * count
+
+    def one_round() -> None:
+        queue.put_all(keys)
+        queue.get()
+
+    return one_round
+
+
+def _mostly_duplicates(kind: Callable[[], Rival], count: int, *, merges: bool) -> Round:
+    """Ten of each key, far apart; a queue that merges hands out a tenth as much."""
+    queue = kind()
+    keys = [*KEYS["int"](count // 10)] * 10
+    taken = keys[: count // 10] if merges else keys
+
+    def one_round() -> None:
+        queue.put_all(keys)
+        queue.get_all(taken)
+
+    return one_round
+
+
+def in_turn(key: str) -> Scenario:
+    return Scenario(f"in and out in turn, {key} keys", _contenders(partial(_in_turn, key=key), IN_ONE_THREAD))
+
+
+def burst(count: int = COUNT) -> Scenario:
+    return Scenario(f"all in, then all out, {count:,} keys", _contenders(_burst, IN_ONE_THREAD), count)
+
+
+def behind(depth: int) -> Scenario:
+    kinds = IN_ONE_THREAD if depth < DEEPEST else {name: IN_ONE_THREAD[name] for name in ("native", "SimpleQueue")}
+    contenders = _contenders(partial(_behind, depth=depth), kinds)
+    return Scenario(f"in and out in turn, behind {depth:,} keys", contenders, on_demand=depth >= DEEPEST)
+
+
+MERGING = {name: IN_ONE_THREAD[name] for name in ("native", "pure", "OrderedDict + Lock", "OrderedDict + Condition")}
+DUPLICATES = Scenario("duplicates of one key", _contenders(_duplicates, MERGING))
+MOSTLY_DUPLICATES = Scenario(
+    "all in, then all out, ten operations per key",
+    {name: partial(_mostly_duplicates, kind, merges=name in MERGING) for name, kind in IN_ONE_THREAD.items()},
+)
+
+
+def bulk(size: int) -> Scenario:
+    """enqueue_many and dequeue_many, in batches."""
+
+    def contender(name: str, count: int) -> Round:
+        module = implementation(name)
+        queue = module.OpQueue(None, None)
+        ops = finished_ops(module, KEYS["int"](count))
+        batches = [ops[start : start + size] for start in range(0, count, size)]
+
+        def one_round() -> None:
+            enqueue_many, dequeue_many = queue.enqueue_many, queue.dequeue_many
+            for batch in batches:
+                enqueue_many(batch)
+                _rows = dequeue_many(size)
+
+        return one_round
+
+    return Scenario(f"in and out by {size:,}", {name: partial(contender, name) for name in IMPLEMENTATIONS})
+
+
+def _submit(queue: Any, _: Any, keys: Sequence[Any]) -> None:
+    submit, dequeue = queue.submit, queue.dequeue
+    for key in keys:
+        submit(key)
+        dequeue().finish_all()
+
+
+def _process(queue: Any, op: Any, keys: Sequence[Any]) -> None:
+    enqueue, process = queue.enqueue, queue.process
+    for key in keys:
+        enqueue(key, op)
+        process(len)
+
+
+def _drain(queue: Any, op: Any, keys: Sequence[Any]) -> None:
+    enqueue = queue.enqueue
+    for key in keys:
+        enqueue(key, op)
+    queue.drain()
+
+
+def _iterate(queue: Any, op: Any, keys: Sequence[Any]) -> None:
+    enqueue = queue.enqueue
+    for key in keys:
+        enqueue(key, op)
+    for _, _row in zip(keys, queue, strict=False):
+        pass
+
+
+def _contains(queue: Any, op: Any, keys: Sequence[Any]) -> None:
+    queue.enqueue(keys[0], op)
+    for key in keys:
+        key in queue  # noqa: B015
+    queue.dequeue()
+
+
+def _len(queue: Any, _: Any, keys: Sequence[Any]) -> None:
+    for _key in keys:
+        len(queue)
+
+
+def _stats(queue: Any, _: Any, keys: Sequence[Any]) -> None:
+    stats = queue.stats
+    for _key in keys:
+        stats()
+
+
+def _find_empty(queue: Any, _: Any, keys: Sequence[Any]) -> None:
+    dequeue = queue.dequeue
+    for _key in keys:
+        try:
+            dequeue(0)
+        except QueueEmptyError:
+            pass
+
+
+def _find_full(queue: Any, op: Any, keys: Sequence[Any]) -> None:
+    """All but the first are refused."""
+    enqueue = queue.enqueue
+    for key in keys:
+        try:
             enqueue(key, op)
-        for _ in KEYS:
-            dequeue()
-
-    def in_turn() -> None:
-        for key in itertools.islice(fresh, COUNT):
-            enqueue(key, op)
-            dequeue()
-
-    return burst, in_turn
+        except QueueSaturatedDepthError:
+            pass
+    queue.dequeue()
 
 
-def _rounds_of_stdlib(kind: type[queue.SimpleQueue[int] | queue.Queue[int]], waiting: int) -> tuple[Round, Round]:
-    rival = kind()
-    for key in range(waiting):
-        rival.put(key)
-    put, get = rival.put, rival.get
-    fresh = itertools.count(waiting)
-
-    def burst() -> None:
-        for key in KEYS:
-            put(key)
-        for _ in KEYS:
-            get()
-
-    def in_turn() -> None:
-        for key in itertools.islice(fresh, COUNT):
-            put(key)
-            get()
-
-    return burst, in_turn
+def _one_deep(module: Any) -> Any:
+    return module.OpQueue(1, None)
 
 
-CONTENDERS: dict[str, Callable[[int], tuple[Round, Round]]] = {
-    "native": lambda waiting: _rounds_of_inflight("native", waiting),
-    "pure": lambda waiting: _rounds_of_inflight("pure", waiting),
-    "SimpleQueue": lambda waiting: _rounds_of_stdlib(queue.SimpleQueue, waiting),
-    "Queue": lambda waiting: _rounds_of_stdlib(queue.Queue, waiting),
-}
+SCENARIOS = [
+    *(in_turn(key) for key in KEYS),
+    burst(),
+    DUPLICATES,
+    MOSTLY_DUPLICATES,
+    behind(1_000),
+    behind(100_000),
+    behind(DEEPEST),
+    *(bulk(size) for size in (1, 10, 100, 1_000, 10_000)),
+    Scenario("submit, dequeue, finish_all", loops_of_ours(_submit)),
+    Scenario("enqueue, process", loops_of_ours(_process)),
+    Scenario("enqueue, then drain", loops_of_ours(_drain)),
+    Scenario("enqueue, then iterate", loops_of_ours(_iterate)),
+    Scenario("key in queue", loops_of_ours(_contains)),
+    Scenario("len(queue)", loops_of_ours(_len)),
+    Scenario("stats", loops_of_ours(_stats)),
+    Scenario("dequeue of an empty queue", loops_of_ours(_find_empty)),
+    Scenario("enqueue into a full queue", loops_of_ours(_find_full, _one_deep)),
+]
 
 
-@pytest.mark.benchmark(group="distinct int keys, all in, then all out")
-@pytest.mark.parametrize("contender", CONTENDERS)
-def test_burst(benchmark: Any, contender: str) -> None:
-    burst, _ = CONTENDERS[contender](0)
-    benchmark(burst)
-
-
-@pytest.mark.benchmark(group="distinct int keys, in and out in turn")
-@pytest.mark.parametrize("contender", CONTENDERS)
-def test_in_turn(benchmark: Any, contender: str) -> None:
-    _, in_turn = CONTENDERS[contender](0)
-    benchmark(in_turn)
-
-
-@pytest.mark.benchmark(group="distinct int keys, in and out in turn, behind 300,000 keys that wait")
-@pytest.mark.parametrize("contender", CONTENDERS)
-def test_in_turn_in_a_deep_queue(benchmark: Any, contender: str) -> None:
-    _, in_turn = CONTENDERS[contender](300_000)
-    benchmark(in_turn)
-
-
-@pytest.mark.benchmark(group="one str key: merging")
-@pytest.mark.parametrize("name", ["native", "pure"])
-def test_merge(benchmark: Any, name: str) -> None:
-    module = _module(name)
-    ops = module.OpQueue(None, None)
-    op = module.Op("key")
-    enqueue, dequeue = ops.enqueue, ops.dequeue
-
-    def merge() -> None:
-        for _ in KEYS:
-            enqueue("key", op)
-        dequeue()
-
-    benchmark(merge)
+def test_opqueue(measure: Callable[[], None]) -> None:
+    measure()

@@ -1,0 +1,113 @@
+"""Queues that join threads and tasks, ours and the others', with the same loops for all.
+
+As in queues.py. What can wait for room does, on both sides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+
+from queues import Ours, Rival
+from scenarios import IMPLEMENTATIONS, need
+
+
+class Joined(Rival):
+    """A queue with an end for threads and one for tasks, either way."""
+
+    def __init__(
+        self,
+        put: Callable[[Any], object],
+        get: Callable[[], object],
+        aput: Callable[[Any], Awaitable[object]],
+        aget: Callable[[], Awaitable[object]],
+    ) -> None:
+        super().__init__(put, get)
+        self.aput = aput
+        self.aget = aget
+
+    async def aput_items(self, items: Iterable[Any]) -> None:
+        aput = self.aput
+        for item in items:
+            await aput(item)
+
+    async def aget_all(self, items: Iterable[Any]) -> None:
+        """As many as there are items."""
+        aget = self.aget
+        for _ in items:
+            _item = await aget()
+
+    async def aanswer(self, back: Joined, items: Iterable[Any]) -> None:
+        aget, aput = self.aget, back.aput
+        for item in items:
+            _item = await aget()
+            await aput(item)
+
+
+class OursJoined(Ours):
+    def __init__(self, name: str, bound: int | None, _: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name, lambda module: module.OpQueue(bound, None))
+
+    def put_items(self, items: Iterable[Any]) -> None:
+        enqueue = self.queue.enqueue
+        for op in items:
+            enqueue(op.key, op, timeout=None)
+
+    async def aput_items(self, items: Iterable[Any]) -> None:
+        aenqueue = self.queue.aenqueue
+        for op in items:
+            await aenqueue(op.key, op)
+
+    async def aget_all(self, items: Iterable[Any]) -> None:
+        adequeue = self.queue.adequeue
+        for _ in items:
+            _row = await adequeue()
+
+    async def aanswer(self, back: OursJoined, items: Iterable[Any]) -> None:
+        adequeue, aenqueue = self.queue.adequeue, back.queue.aenqueue
+        for op in items:
+            _row = await adequeue()
+            await aenqueue(op.key, op)
+
+
+def _two_faced(name: str, bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
+    """Of janus, and of culsans, which has the same interface."""
+    each = need(name).Queue(bound or 0)
+    return Joined(each.sync_q.put, each.sync_q.get, each.async_q.put, each.async_q.get)
+
+
+def _aiologic(_bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
+    each = need("aiologic").SimpleQueue()
+    return Joined(each.green_put, each.green_get, each.async_put, each.async_get)
+
+
+def _by_hand(_bound: int | None, loop: asyncio.AbstractEventLoop) -> Joined:
+    """What the standard library has: a queue for either direction, and a thread asks the loop to put."""
+    to_task = asyncio.Queue[Any]()
+    to_thread = queue.SimpleQueue[Any]()
+
+    async def aput(item: Any) -> None:
+        to_thread.put(item)
+
+    put: Callable[[Any], object] = partial(loop.call_soon_threadsafe, to_task.put_nowait)  # type: ignore[arg-type]
+    return Joined(put, to_thread.get, aput, to_task.get)
+
+
+def _in_one_loop(bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
+    """For tasks alone."""
+    each = asyncio.Queue[Any](bound or 0)
+    return Joined(each.put_nowait, each.get_nowait, each.put, each.get)
+
+
+Kind = Callable[[int | None, asyncio.AbstractEventLoop], Any]
+IN_ONE_LOOP: Kind = _in_one_loop
+BOUNDED_KINDS: dict[str, Kind] = {
+    **{name: partial(OursJoined, name) for name in IMPLEMENTATIONS},
+    "janus": partial(_two_faced, "janus"),
+    "culsans": partial(_two_faced, "culsans"),
+}
+UNBOUNDED_KINDS: dict[str, Kind] = BOUNDED_KINDS | {"aiologic": _aiologic}
+BY_HAND: dict[str, Kind] = {"call_soon_threadsafe, SimpleQueue": _by_hand}
