@@ -7,7 +7,7 @@ target that lies between the quartiles is marked `?`, since another run may deci
     compare.py                            every row of the table of targets
     compare.py --rows hand-off            the rows with all of these words in their names
     compare.py --scenarios thread task    all contenders of the scenarios with these words
-    compare.py --json FILE                also for programs
+    compare.py --json FILE                for report.py
 """
 
 from __future__ import annotations
