@@ -47,10 +47,16 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
     """
     frame = sys._getframe()
     entry = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
+    # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held:
+    # so one is made before, and freed for it.
+    spare: tuple[object, ...] | None = (frame, entry, error)
     with _claims:
-        if error.__traceback__ is traceback:
+        first = error.__traceback__ is traceback
+        if first:
             error.__traceback__ = entry
-            return error
+        spare = None  # noqa: F841
+    if first:
+        return error
     twin = _copied(error)
     return (error if twin is None else twin).with_traceback(entry)
 
