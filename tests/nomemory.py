@@ -30,6 +30,8 @@ from typing import Any
 import pytest
 from helpers import GIL, Worker
 
+from inflight import _report
+
 try:
     from _testcapi import remove_mem_hooks, set_nomemory
 except ImportError:
@@ -255,6 +257,8 @@ def _attempt(
         # Exceptions that were caught may hold what the call has dropped.
         gc.collect()
     spared = failing is not None and failing.spared
+    # It is shared by all who raise the error of an operation.
+    assert not _report._claims._is_owned(), f"failure {number} has left a lock held"
     if expected is None:
         assert not outcome.refused
     else:
