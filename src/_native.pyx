@@ -46,7 +46,6 @@ from libc.string cimport memset
 
 import os
 from collections.abc import Sequence
-from sys import _getframe
 from threading import main_thread
 from time import monotonic
 from types import GenericAlias

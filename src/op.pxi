@@ -282,13 +282,24 @@ cdef int op_abandon(Op self) except -1:
 
 cdef int warn_here(str text, object category, object source) except -1:
     # CPython crashes in a warning if it has no memory for the object of the frame that is to blame:
-    # so that is made first.
+    # so that is made first. Not by sys._getframe(), which makes one of a frame that has not begun or
+    # is being cleared, too, and that one outlives its frame.
+    cdef PyObject* frame = <PyObject*>PyThreadState_GetFrame(PyThreadState_Get())
+    if frame == NULL and PyEval_GetGlobals() != NULL:
+        raise MemoryError
     try:
-        _getframe()
-    except ValueError:
-        pass    # no Python code is running
-    warn(text, category, source=source)
+        warn(text, category, source=source)
+    finally:
+        drop_if_any(frame)
     return 0
+
+
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState
+    ctypedef struct PyFrameObject
+    PyThreadState* PyThreadState_Get()
+    PyFrameObject* PyThreadState_GetFrame(PyThreadState* state)
+    PyObject* PyEval_GetGlobals()
 
 
 cdef str shown(object key):
