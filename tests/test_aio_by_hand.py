@@ -92,6 +92,16 @@ async def test_an_exception_is_thrown_with_a_value_or_a_traceback(make_queue):
                 coroutine.throw(*arguments)
 
 
+async def test_an_instance_is_not_thrown_with_another_value(make_queue):
+    coroutine = make_queue().adequeue()
+    coroutine.send(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with pytest.raises(TypeError, match="separate value"):
+            coroutine.throw(ValueError("one"), "two")
+    coroutine.close()
+
+
 def test_a_group_is_entered_a_million_times_at_most(impl):
     if impl.name == "pure":
         pytest.skip("counts without a limit")
