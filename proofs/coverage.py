@@ -60,7 +60,7 @@ def report(generated: str, reached: str, tree: Path) -> float:
     sources = {name: (tree / name).read_text().splitlines() for name in names if (tree / name).is_file()}
     for file, line in sorted(lines):
         name = names[file]
-        if (tree / name).is_file() and not OUT_OF_REACH.match(sources[name][line - 1]):
+        if name in sources and not OUT_OF_REACH.match(sources[name][line - 1]):
             total[name] += 1
             if (file, line) not in hit:
                 missing[name].append(line)

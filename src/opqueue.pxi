@@ -484,12 +484,11 @@ cdef class OpQueue:
         # As in `process`.
         try:
             await fn(row)
-        except StopIteration as error:
-            # What a coroutine makes of it; Cython would call it a generator.
-            opset_fail(row, error)
-            raise RuntimeError("coroutine raised StopIteration") from error
         except BaseException as error:
             opset_fail(row, error)
+            if isinstance(error, StopIteration):
+                # What a coroutine makes of it; Cython would call it a generator.
+                raise RuntimeError("coroutine raised StopIteration") from error
             raise
         finally:
             row.release()

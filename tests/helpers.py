@@ -160,6 +160,23 @@ def take_all(queue: Any) -> list[Any]:
             return rows
 
 
+def key_of_next(queue: Any, timeout: float) -> Any:
+    """The key of the row that dequeue hands out within ``timeout``, or ``None``."""
+    try:
+        return queue.dequeue(timeout).key
+    except inflight.QueueEmptyError:
+        return None
+
+
+def key_if_accepted(queue: Any, key: Any) -> Any:
+    """``key``, with an operation submitted under it, or ``None`` if the queue is closed."""
+    try:
+        queue.submit(key)
+        return key
+    except inflight.QueueClosedError:
+        return None
+
+
 def keys(rows: Iterable[Any]) -> list[Any]:
     return [row.key for row in rows]
 

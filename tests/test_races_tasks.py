@@ -12,7 +12,7 @@ import threading
 
 import pytest
 from aio import LoopThread, parked_consumers, run_once, turns, wait_parked
-from helpers import HANG, Worker, put, run_concurrently, take_all, wait_consumers, wait_producers
+from helpers import HANG, Worker, key_if_accepted, put, run_concurrently, take_all, wait_consumers, wait_producers
 from racing import Meeting, race, run_both
 
 from inflight import QueueClosedError
@@ -129,11 +129,7 @@ def test_a_hand_over_to_a_task_against_close(make_queue, loops, witness, rounds)
 
         def produce():
             spin(0)
-            try:
-                queue.submit("k")
-                return "k"
-            except QueueClosedError:
-                return None
+            return key_if_accepted(queue, "k")
 
         def close():
             spin(1)

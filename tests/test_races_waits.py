@@ -11,7 +11,18 @@ import random
 import threading
 
 import pytest
-from helpers import HANG, Worker, put, run_concurrently, take_all, wait_consumers, wait_producers, wait_until
+from helpers import (
+    HANG,
+    Worker,
+    key_if_accepted,
+    key_of_next,
+    put,
+    run_concurrently,
+    take_all,
+    wait_consumers,
+    wait_producers,
+    wait_until,
+)
 from racing import race, run_both
 
 from inflight import (
@@ -30,10 +41,7 @@ def test_enqueue_against_a_dequeue_that_times_out(make_queue, witness, rounds):
 
         def consume():
             spin(1)
-            try:
-                return queue.dequeue(0.0002).key
-            except QueueEmptyError:
-                return None
+            return key_of_next(queue, 0.0002)
 
         def produce():
             spin(0)
@@ -231,11 +239,7 @@ def test_a_hand_over_against_close(make_queue, witness, rounds):
 
         def produce():
             spin(0)
-            try:
-                queue.submit("k")
-                return "k"
-            except QueueClosedError:
-                return None
+            return key_if_accepted(queue, "k")
 
         def close():
             spin(1)
@@ -257,9 +261,7 @@ def test_a_hand_over_against_the_leaving_of_who_is_first_in_line(make_queue, wit
 
         def leave():
             try:
-                return queue.dequeue(0.0005).key
-            except QueueEmptyError:
-                return None
+                return key_of_next(queue, 0.0005)
             finally:
                 gone.append(True)
 
@@ -359,10 +361,7 @@ def test_flush_against_a_dequeue_that_times_out(impl, witness, rounds, exclusive
 
         def consume():
             spin(1)
-            try:
-                return queue.dequeue(0.0002).key
-            except QueueEmptyError:
-                return None
+            return key_of_next(queue, 0.0002)
 
         def flush():
             spin(0)
@@ -384,10 +383,7 @@ def test_the_end_of_a_window_against_a_dequeue_that_times_out(impl, witness, rou
 
         def consume():
             spin(1)
-            try:
-                return queue.dequeue(0.0005).key
-            except QueueEmptyError:
-                return None
+            return key_of_next(queue, 0.0005)
 
         def produce():
             spin(0)
@@ -411,10 +407,7 @@ def test_release_against_a_dequeue_that_times_out(impl, witness, rounds):
 
         def consume():
             spin(1)
-            try:
-                return queue.dequeue(0.0002).key
-            except QueueEmptyError:
-                return None
+            return key_of_next(queue, 0.0002)
 
         def release():
             spin(0)

@@ -205,20 +205,12 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         return finished
 
     def _fail(self, error: BaseException) -> None:
-        """Finish what the worker left unfinished, when ``error`` ended its work: nobody else would."""
+        """Finish what the worker left unfinished, when ``error`` ended its work. Can be repeated."""
         try:
             substitute = self._error_for(error)
         except MemoryError:
             substitute = _NO_ERROR if isinstance(error, Exception) else _NO_CANCELLATION
-        try:
-            self._end_all(substitute)
-        except MemoryError:
-            # What was finished stays finished.
-            self._end_all(substitute)
-            raise
-
-    def _end_all(self, error: BaseException) -> None:
-        self._end_each([(op, None, error) for op in self._ops])
+        self.finish_all(error=substitute)
 
     def _error_for(self, error: BaseException) -> BaseException:
         """What unfinished operations get when ``error`` ended their ``with`` block."""

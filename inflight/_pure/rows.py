@@ -20,11 +20,11 @@ bucket holds the rows of that hash, and keys are compared by whoever holds no lo
 Assumes that CPython runs signal handlers only at calls and at backward jumps. What belongs
 together is written in statements that contain neither, marked ``commit``, after everything was
 prepared and after a last look whether a handler changed what it was prepared from. So a handler
-that comes back to the same queue, and one that raises, always finds it valid. Without memory such a
-statement may fail, too, where it makes a number or puts something into a container: those come first,
-and are undone. One backward jump
-lies outside the ``try`` or ``with`` around it, that of ``while condition:``; in this package such
-a loop stands in a function of its own, or is a ``while True:``.
+that comes back to the same queue, and one that raises, always finds it valid. Without memory such
+a statement may fail, too, where it makes a number or puts something into a container: those come
+first, and are undone. One backward jump lies outside the ``try`` or ``with`` around it, that of
+``while condition:``; in this package such a loop stands in a function of its own, or is a
+``while True:``.
 
 Rejected: a dict keyed by the keys themselves (runs their ``__eq__`` under the lock); plain dicts
 as lists (finding the first entry walks over all deleted ones); counters of keys and operations
@@ -71,7 +71,7 @@ class Row:
         # Written once.
         self.key = key
         self.hash = hash_
-        # By position. A dict, since "this position is free: take it" contains no call. None once it
+        # By position. A dict, since "this position is free: take it" contains no call. Empty once it
         # is handed out: what its operations refer to may hold the OpSet, and would own the key for
         # as long as the queue has the row.
         self.ops: dict[int, AnyOp] = {0: op}
