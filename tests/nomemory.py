@@ -77,8 +77,8 @@ class Once:
         if set_nomemory is None:
             pytest.skip("this interpreter has no _testcapi.set_nomemory")
         if sys.version_info >= (3, 13):
-            # The heap of the interpreter does not survive a run of all cases there, and it is not settled
-            # whose fault that is: each case alone passes.
+            # The heap of the interpreter does not survive it there, without the GIL in a case that runs
+            # alone, too, and it is not settled whose fault that is.
             pytest.skip("not from Python 3.13 on: see docs/reliability.md")
 
     def arm(self, number: int) -> None:
