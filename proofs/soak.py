@@ -604,7 +604,7 @@ class Heap:
 
 def loop_factories() -> list[Callable[[], Any]]:
     factories: list[Callable[[], Any]] = [asyncio.new_event_loop]
-    # There, importing it may turn the GIL on.
+    # There, its call_soon_threadsafe is not safe between threads: MagicStack/uvloop#720.
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         with contextlib.suppress(ImportError):
             factories.append(importlib.import_module("uvloop").new_event_loop)
