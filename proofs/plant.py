@@ -180,7 +180,7 @@ FAULTS = [
     Fault(
         "closing wakes no producer",
         "src/engine.pxi",
-        "    kick_all(self.producers, wake)\n",
+        "    list_dissolve(&self.producers, wake)\n",
         "",
     ),
     Fault(

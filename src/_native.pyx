@@ -21,7 +21,9 @@ One extension module, put together from one file per idea, kernel first, shell a
              tasks.pxi       waiting as a task of an event loop
              awaits.pxi      the calls that are awaited: a coroutine
              asks.pxi        what they ask for
+             layout.pxi      where the fields of operations and rows are
              collect.pxi     shows the references held in C structures to the garbage collector
+             fastcall.pxi    shortcuts to the calls that are made most
 
 Methods are plain method descriptors (`binding=False`), which the interpreter calls faster than
 Cython's own function type; the embedded signature keeps them introspectable.
@@ -88,7 +90,11 @@ cdef extern from "compat.h" nogil:
     void inflight_store(uint64_t* word, uint64_t value)
     bint inflight_swap(uint64_t* word, uint64_t expected, uint64_t desired)
     uint64_t inflight_add(uint64_t* word, uint64_t value)
+    bint inflight_is_int(PyObject* object)
+    bint inflight_is_str(PyObject* object)
     bint inflight_own_hash(PyObject* number, Py_hash_t* hash)
+    bint inflight_has_hash(PyObject* str, Py_hash_t* hash)
+    void inflight_prefetch(void* address)
     bint inflight_same_str(PyObject* a, PyObject* b)
     bint inflight_same_int(PyObject* a, PyObject* b)
 
@@ -146,6 +152,7 @@ include "rows.pxi"
 include "index.pxi"
 include "engine.pxi"
 include "check.pxi"
+include "layout.pxi"
 include "op.pxi"
 include "callgroup.pxi"
 include "opset.pxi"
@@ -157,6 +164,7 @@ include "asks.pxi"
 include "dedupequeue.pxi"
 include "opwindow.pxi"
 include "collect.pxi"
+include "fastcall.pxi"
 
 if not INFLIGHT_IS_PROOF:
     # An ordinary build counts nothing and has nothing to show.

@@ -9,7 +9,7 @@ cdef int wait_check(Wait self) except -1:
     if self.kind <= NEXT_ROW:
         if self.kind == DEQUEUE_MANY:
             self.argument = wait_convert(self, check_limit, self.argument)
-        self.row = opset_new(<OpQueue>self.home)
+        self.row = <OpSet>owned(opset_new(<OpQueue>self.home))
         if self.kind == DEQUEUE_MANY:
             self.op = [self.row]
     elif self.kind == ENQUEUE:
@@ -18,8 +18,8 @@ cdef int wait_check(Wait self) except -1:
         group_refuse_reducer(<CallGroup>self.home)
     self.limit = INFINITY if self.timeout is None else wait_seconds(self)
     if self.kind == SUBMIT:
-        key_check(self.key)
-        self.op = op_new(None, self.key, self.argument)
+        key_check(<PyObject*>self.key)
+        self.op = owned(op_new(<PyObject*>None, <PyObject*>self.key, <PyObject*>self.argument))
         self.argument = None
     return 0
 
@@ -114,7 +114,7 @@ cdef object wait_enqueue(Wait self, TaskWaiter waiter, bint last):
     cdef Probe probe
     cdef Answer answer
     cdef double now
-    probe_init(&probe, self.key)
+    probe_init(&probe, <PyObject*>self.key)
     while True:
         now = queue.now()
         inflight_lock(&engine.lock)

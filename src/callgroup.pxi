@@ -89,11 +89,7 @@ cdef class CallGroup:
         1
         >>> op.finish()
         """
-        key_check(key)
-        cdef Op op = op_new(self, key, msg)
-        group_enroll(self, 1, op)
-        op.place = inflight_add(&self.added, 1)
-        return op
+        return owned(group_add(self, <PyObject*>key, <PyObject*>msg))
 
     def add_many(self, items):
         """Add an operation for each ``(key, msg)``, all or none. O(n), does not wait.
@@ -118,15 +114,13 @@ cdef class CallGroup:
                     key, msg = item
                 except (TypeError, ValueError):
                     raise TypeError(f"items must be (key, msg) pairs, got {item!r}") from None
-                key_check(key)
-                op = op_new(self, key, msg)
+                key_check(<PyObject*>key)
+                op = <Op>owned(op_new(<PyObject*>self, <PyObject*>key, <PyObject*>msg))
                 # Not yet the group's: dropped before it is enrolled, it is no loss.
                 op.completion.state = RETIRED
                 ops.append(op)
-            if not ops:
-                group_enroll(self, 0, None)
-                return ops
-            group_enroll(self, <uint64_t>len(ops), None)
+            if not group_enroll(self, <uint64_t>len(ops)):
+                group_refuse(self)
         finally:
             item = None
         place = inflight_add(&self.added, <uint64_t>len(ops))
@@ -302,39 +296,51 @@ cdef object group_outcome(CallGroup self):
     raise to_raise(error, traceback)
 
 
-cdef int group_enroll(CallGroup self, uint64_t count, Op op) except -1:
-    # Counts operations in, or raises. A refused `op` is no loss.
+cdef inline PyObject* group_add(CallGroup self, PyObject* key, PyObject* msg) except NULL:
+    cdef PyObject* op
+    key_check(key)
+    op = op_new(<PyObject*>self, key, msg)
+    if not group_enroll(self, 1):
+        # Refused, it is no loss.
+        op_completion_of(op).state = RETIRED
+        drop(op)
+        group_refuse(self)
+    (<Op>op).place = inflight_add(&self.added, 1)
+    return op
+
+
+cdef inline bint group_enroll(CallGroup self, uint64_t count) noexcept nogil:
+    # Counts operations in, unless no more are accepted.
     cdef uint64_t word
     while True:
         word = inflight_load(&self.word)
         if word & (WORD_SEALED | WORD_COMPLETE):
             inflight_count(ENROLLED_LATE)
-            if op is not None:
-                op.completion.state = RETIRED
-            raise GroupClosedError(
-                "the group is complete" if word & WORD_COMPLETE else "the group is sealed"
-            )
+            return False
         if inflight_swap(&self.word, word, word + count * <uint64_t>WORD_OP):
-            return 0
+            return True
         inflight_count(STEP_REPEATED)
 
 
-cdef inline object group_op_finished(CallGroup self, Op op, object passed_on):
-    # Returns the first exception to pass on, as op_announce does.
+cdef int group_refuse(CallGroup self) except -1:
+    complete = inflight_load(&self.word) & WORD_COMPLETE
+    raise GroupClosedError("the group is complete" if complete else "the group is sealed")
+
+
+cdef inline bint group_op_finished(CallGroup self, PyObject* op) noexcept nogil:
+    # True if that completes the group.
     cdef uint64_t top
-    retain(<PyObject*>op)
+    retain(op)
     while True:
         top = inflight_load(&self.finished)
-        op.below = <PyObject*><size_t>top
-        if inflight_swap(&self.finished, top, <uint64_t><size_t><PyObject*>op):
+        op_below_of(op)[0] = <PyObject*><size_t>top
+        if inflight_swap(&self.finished, top, <uint64_t><size_t>op):
             break
         inflight_count(STEP_REPEATED)
-    if group_count_down(self, WORD_OP, 0):
-        return group_complete(self, passed_on)
-    return passed_on
+    return group_count_down(self, WORD_OP, 0)
 
 
-cdef inline bint group_count_down(CallGroup self, uint64_t step, uint64_t flags) noexcept:
+cdef inline bint group_count_down(CallGroup self, uint64_t step, uint64_t flags) noexcept nogil:
     # True if this step completes the group.
     cdef uint64_t word, following
     while True:

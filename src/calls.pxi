@@ -45,34 +45,42 @@ cdef inline int queue_check_op(object op) except -1:
     return 0
 
 
-cdef inline int queue_enqueue(OpQueue self, object key, Op op, double limit) except -1:
+cdef int queue_enqueue(OpQueue self, PyObject* key, PyObject* op, double limit) except -1:
     # Waits for at most `limit` seconds. Without a wait, nothing but the kernel is called.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef Probe probe
     cdef Answer answer
     cdef double now
     probe_init(&probe, key)
-    while True:
-        now = self.now()
-        inflight_lock(&self.engine.lock)
-        answer = engine_enqueue(&self.engine, &probe, <PyObject*>op, NULL, limit <= 0, now, &wake)
-        inflight_unlock(&self.engine.lock)
-        if wake.head != NULL:
-            wake_all(&wake)
-        if answer == ACCEPTED:
-            if probe.equal != NULL or probe.unequal != NULL:
-                probe_clear(&probe)
-            return 0
-        if answer != COMPARE:
-            break
-        probe_compare(&probe)
+    now = self.now()
+    inflight_lock(&self.engine.lock)
+    answer = engine_offer(&self.engine, &probe, op, limit <= 0, now, &wake)
+    inflight_unlock(&self.engine.lock)
+    if wake.head != NULL:
+        wake_all(&wake)
+    if answer == ACCEPTED:
+        return 0            # nothing was compared: the probe holds nothing
+    return queue_insist(self, &probe, <Op>op, limit, answer)
+
+
+cdef int queue_insist(OpQueue self, Probe* probe, Op op, double limit, Answer answer) except -1:
+    # The rest of an enqueue that was not accepted at once.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef double now
     try:
+        while answer == COMPARE:
+            probe_compare(probe)
+            now = self.now()
+            inflight_lock(&self.engine.lock)
+            answer = engine_offer(&self.engine, probe, <PyObject*>op, limit <= 0, now, &wake)
+            inflight_unlock(&self.engine.lock)
+            wake_all(&wake)
         if answer == WAIT:
-            answer = queue_wait_to_enqueue(self, &probe, op, limit)
+            answer = queue_wait_to_enqueue(self, probe, op, limit)
     finally:
-        probe_clear(&probe)
+        probe_clear(probe)
     if answer != ACCEPTED:
-        queue_refuse(self, answer, key)
+        queue_refuse(self, answer, <object>probe.key)
     return 0
 
 
@@ -141,6 +149,30 @@ cdef inline int queue_dequeue(OpQueue self, OpSet opset, double limit, object ti
     if answer == CLOSED:
         raise QueueClosedError("the queue is closed and drained")
     return queue_raise_empty(limit, timeout)
+
+
+cdef PyObject* queue_take_one(OpQueue self) except NULL:
+    # Waits for ever. Without a wait, one section; what could fail comes before it.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef double now = self.now()
+    cdef PyObject* opset = opset_new(self)
+    cdef Row* row
+    inflight_lock(&self.engine.lock)
+    row = engine_take_ready(&self.engine, now, &wake)
+    inflight_unlock(&self.engine.lock)
+    if wake.head != NULL:
+        wake_all(&wake)
+    if row == NULL:
+        return queue_await_one(self, opset)
+    opset_fill(<OpSet>opset, self, row)
+    return opset
+
+
+cdef PyObject* queue_await_one(OpQueue self, PyObject* opset) except NULL:
+    cdef OpSet filled = <OpSet>owned(opset)
+    queue_dequeue(self, filled, INFINITY, None)
+    retain(opset)
+    return opset
 
 
 cdef int queue_raise_empty(double limit, object timeout) except -1:
@@ -221,7 +253,7 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
         if count == 0:
             return rows
         count += spare
-        filled = rows + [opset_new(self) for i in range(count)]
+        filled = rows + [owned(opset_new(self)) for i in range(count)]
         taken = <Row**>inflight_malloc(<size_t>count * sizeof(Row*))
         if taken == NULL:
             raise MemoryError

@@ -16,6 +16,9 @@ static destructor inflight_dealloc_of(PyTypeObject *type) { return type->tp_deal
 
 static void inflight_dispose_by(PyTypeObject *type, destructor dealloc) { type->tp_dealloc = dealloc; }
 
+/* The memory of an object that refers to nothing any more. */
+static inline void inflight_free(PyObject *self) { Py_TYPE(self)->tp_free(self); }
+
 /* Calls `bury` for an object that is being deallocated, as if it had a reference, and without the
    exception that is current. */
 static void inflight_bury(PyObject *self, destructor bury) {

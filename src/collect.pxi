@@ -5,7 +5,9 @@
 # cycle through an operation could be collected. So each of these classes gets traverse and clear
 # functions that add the rest to Cython's, at import, before there is any instance.
 #
-# Op and OpSet, of which there are many, also get deallocators of their own in front of Cython's. A
+# Op and OpSet, of which there are many, get traversals and deallocators of their own instead of
+# Cython's, as they are made by functions of their own (op_new, opset_new). The collector looks at
+# every operation that waits several times, and calls nothing here for what refers to nothing. A
 # `__dealloc__` would save and restore the current exception, and Op's finalizer would be called
 # for every finished operation, each of which costs more than the rest of the deallocation. A long
 # chain of operations, each of which has the next as its result, must not be dropped by recursion:
@@ -29,19 +31,18 @@ cdef extern from "collect.h":
     void inflight_dispose_by(PyTypeObject* type, destructor dealloc)
     void inflight_bury(PyObject* self, destructor bury)
     void inflight_dispose_deep(PyObject* self, destructor dealloc, destructor dispose)
+    void inflight_free(PyObject* self)
 
 cdef extern from "Python.h":
     int PyObject_CallFinalizerFromDealloc(PyObject* self)
     void PyObject_GC_UnTrack(PyObject* self)
+    void PyObject_ClearWeakRefs(PyObject* self)
 
 
-cdef traverseproc queue_traverse_attributes, opset_traverse_attributes
-cdef traverseproc op_traverse_attributes, group_traverse_attributes
+cdef traverseproc queue_traverse_attributes, group_traverse_attributes
 cdef inquiry queue_clear_attributes, opset_clear_attributes
 cdef inquiry op_clear_attributes, group_clear_attributes
-cdef destructor op_dealloc_attributes, opset_dealloc_attributes
-cdef size_t queue_engine, opset_row_pointer, opset_leased, op_completion, group_completion, group_finished
-cdef size_t op_below
+cdef size_t queue_engine, group_completion, group_finished
 cdef inquiry waiter_clear_attributes
 cdef destructor wait_dealloc_attributes
 cdef size_t wait_phase
@@ -108,12 +109,20 @@ cdef int queue_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
 
 
 cdef int opset_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
-    cdef Row* row = (<Row**>(<char*>self + opset_row_pointer))[0]
-    cdef int stop = opset_traverse_attributes(self, visit, arg)
-    return stop or row_visit(row, visit, arg)
+    cdef PyObject* lease = opset_lease(self)[0]
+    cdef int stop = 0
+    if lease != <PyObject*>None:
+        stop = visit(lease, arg)
+    return stop or row_visit(opset_row_of(self)[0], visit, arg)
 
 
-cdef int completion_visit(Completion* completion, visitproc visit, void* arg) noexcept:
+cdef inline int completion_visit(Completion* completion, visitproc visit, void* arg) noexcept:
+    if completion.callbacks == NULL and completion.waiters == NULL:
+        return 0
+    return completion_visit_all(completion, visit, arg)
+
+
+cdef int completion_visit_all(Completion* completion, visitproc visit, void* arg) noexcept:
     cdef Callback* callback = completion.callbacks
     cdef int stop
     while callback != NULL:
@@ -125,8 +134,15 @@ cdef int completion_visit(Completion* completion, visitproc visit, void* arg) no
 
 
 cdef int op_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
-    cdef int stop = op_traverse_attributes(self, visit, arg)
-    return stop or completion_visit(<Completion*>(<char*>self + op_completion), visit, arg)
+    cdef PyObject** references = op_references(self)
+    cdef int stop
+    cdef int i
+    for i in range(OP_REFERENCES):
+        if references[i] != <PyObject*>None:
+            stop = visit(references[i], arg)
+            if stop:
+                return stop
+    return completion_visit(op_completion_of(self), visit, arg)
 
 
 cdef int group_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
@@ -134,7 +150,7 @@ cdef int group_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef int stop = group_traverse_attributes(self, visit, arg)
     while op != NULL and not stop:
         stop = visit(op, arg)
-        op = (<PyObject**>(<char*>op + op_below))[0]
+        op = op_below_of(op)[0]
     return stop or completion_visit(<Completion*>(<char*>self + group_completion), visit, arg)
 
 
@@ -186,17 +202,22 @@ cdef inline void deallocate(PyObject* self, destructor dealloc, destructor dispo
 
 
 cdef void op_dealloc(PyObject* self) noexcept:
-    cdef Completion* completion = <Completion*>(<char*>self + op_completion)
-    if inflight_load(&completion.state) == PENDING:
+    if inflight_load(&op_completion_of(self).state) == PENDING:
         if PyObject_CallFinalizerFromDealloc(self) < 0:
             return      # its group has it now
     deallocate(self, op_dealloc, op_dispose)
 
 
 cdef void op_dispose(PyObject* self) noexcept:
+    cdef PyObject** references = op_references(self)
+    cdef int i
+    if weak_list(self, op_weak_list)[0] != NULL:
+        PyObject_ClearWeakRefs(self)
     # The callbacks, if a finalizer of a subclass has kept ours from calling them.
-    completion_forget(<Completion*>(<char*>self + op_completion))
-    op_dealloc_attributes(self)
+    completion_forget(op_completion_of(self))
+    for i in range(OP_REFERENCES):
+        drop(references[i])
+    inflight_free(self)
 
 
 cdef void wait_dealloc(PyObject* self) noexcept:
@@ -217,37 +238,39 @@ cdef void opset_dealloc(PyObject* self) noexcept:
 
 cdef void opset_dispose(PyObject* self) noexcept:
     # First the key: until it is released, the queue has the row as its owner.
-    cdef Row* row = (<Row**>(<char*>self + opset_row_pointer))[0]
-    cdef PyObject* lease = (<PyObject**>(<char*>self + opset_leased))[0]
-    if lease != NULL:
+    cdef PyObject* lease = opset_lease(self)[0]
+    cdef Row* row = opset_row_of(self)[0]
+    if lease != <PyObject*>None:
         (<Lease>lease).release()
-    opset_dealloc_attributes(self)
+    if weak_list(self, opset_weak_list)[0] != NULL:
+        PyObject_ClearWeakRefs(self)
+    opset_discard(self)
+    drop(lease)
     if row != NULL:
         row_free(row)
 
 
 def _install():
-    global op_dealloc_attributes, opset_dealloc_attributes, wait_dealloc_attributes, wait_phase
-    global queue_traverse_attributes, opset_traverse_attributes
-    global op_traverse_attributes, group_traverse_attributes
+    global wait_dealloc_attributes, wait_phase
+    global queue_traverse_attributes, group_traverse_attributes
     global queue_clear_attributes, opset_clear_attributes
     global op_clear_attributes, group_clear_attributes, waiter_clear_attributes
-    global queue_engine, opset_row_pointer, opset_leased, op_completion, group_completion, group_finished, op_below
+    global queue_engine, group_completion, group_finished
+    global opset_row, opset_weak_list, op_completion, op_below, op_weak_list
     cdef OpQueue queue = <OpQueue>OpQueue.__new__(OpQueue)
     cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
     cdef Op op = <Op>Op.__new__(Op)
     cdef CallGroup group = <CallGroup>CallGroup.__new__(CallGroup)
     cdef Wait wait = <Wait>Wait.__new__(Wait)
     queue_engine = <size_t>(<char*>&queue.engine - <char*><PyObject*>queue)
-    opset_row_pointer = <size_t>(<char*>&opset.row - <char*><PyObject*>opset)
-    opset_leased = <size_t>(<char*>&opset.leased - <char*><PyObject*>opset)
+    opset_row = <size_t>(<char*>&opset.row - <char*><PyObject*>opset)
+    opset_weak_list = inflight_weak_list_offset(<PyTypeObject*>OpSet)
     op_completion = <size_t>(<char*>&op.completion - <char*><PyObject*>op)
     op_below = <size_t>(<char*>&op.below - <char*><PyObject*>op)
+    op_weak_list = inflight_weak_list_offset(<PyTypeObject*>Op)
     group_completion = <size_t>(<char*>&group.completion - <char*><PyObject*>group)
     group_finished = <size_t>(<char*>&group.finished - <char*><PyObject*>group)
 
-    op_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>Op)
-    opset_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>OpSet)
     inflight_dispose_by(<PyTypeObject*>Op, op_dealloc)
     inflight_dispose_by(<PyTypeObject*>OpSet, opset_dealloc)
     queue_traverse_attributes = inflight_traverse_of(<PyTypeObject*>OpQueue)
@@ -255,10 +278,8 @@ def _install():
     inflight_collect(<PyTypeObject*>OpQueue, queue_traverse, queue_break)
     inflight_collect(<PyTypeObject*>DedupeQueue, queue_traverse, queue_break)
     inflight_collect(<PyTypeObject*>OpWindow, queue_traverse, queue_break)
-    opset_traverse_attributes = inflight_traverse_of(<PyTypeObject*>OpSet)
     opset_clear_attributes = inflight_clear_of(<PyTypeObject*>OpSet)
     inflight_collect(<PyTypeObject*>OpSet, opset_traverse, opset_break)
-    op_traverse_attributes = inflight_traverse_of(<PyTypeObject*>Op)
     op_clear_attributes = inflight_clear_of(<PyTypeObject*>Op)
     inflight_collect(<PyTypeObject*>Op, op_traverse, op_break)
     group_traverse_attributes = inflight_traverse_of(<PyTypeObject*>CallGroup)

@@ -82,6 +82,7 @@ static void inflight_renew(inflight_mutex *self) {
     PyMutex_Unlock(&inflight_renewing);
 }
 static inline void inflight_lock_init(inflight_mutex *self) {
+    memset(self, 0, sizeof *self);
     self->generation = inflight_generation;
 }
 static inline void inflight_lock(inflight_mutex *self) {
@@ -149,6 +150,26 @@ static inline int inflight_own_hash(PyObject *number, Py_hash_t *hash) {
     *hash = (Py_hash_t)value;
     return value >= 0 && value < INFLIGHT_HASH_MODULUS;
 }
+
+static inline int inflight_is_int(PyObject *object) { return PyLong_CheckExact(object); }
+static inline int inflight_is_str(PyObject *object) { return PyUnicode_CheckExact(object); }
+
+/* The hash of a str that was hashed before; false if it was not. */
+static inline int inflight_has_hash(PyObject *str, Py_hash_t *hash) {
+#ifdef Py_GIL_DISABLED
+    *hash = _Py_atomic_load_ssize_relaxed(&((PyASCIIObject *)str)->hash);
+#else
+    *hash = ((PyASCIIObject *)str)->hash;
+#endif
+    return *hash != -1;
+}
+
+/* Fetches a cache line that will soon be read and written. */
+#ifdef __GNUC__
+#define inflight_prefetch(address) __builtin_prefetch((address), 1)
+#else
+#define inflight_prefetch(address) ((void)(address))
+#endif
 
 #if PY_VERSION_HEX < 0x030D0000
 #define Py_IsFinalizing _Py_IsFinalizing

@@ -24,8 +24,9 @@ cdef struct Completion:
 
 
 cdef inline void completion_init(Completion* self) noexcept nogil:
-    # The memory is zeroed.
     self.state = PENDING
+    self.waiters = NULL
+    self.callbacks = NULL
     inflight_lock_init(&self.lock)
 
 

@@ -127,7 +127,7 @@ cdef void engine_take_back(Engine* self, WaitNode* node, WakeChain* wake) noexce
 cdef inline void engine_settle(Engine* self, WakeChain* wake) noexcept nogil:
     # Restores invariants 3 and 4 after room, ownership, windows or the oldest consumer changed,
     # and tells those who wait for the end. There is nothing to do unless somebody waits.
-    if self.consumers != NULL or self.producers != NULL or self.joiners != NULL:
+    if <size_t>self.consumers | <size_t>self.producers | <size_t>self.joiners:
         engine_tell_waiters(self, wake)
 
 
@@ -213,52 +213,80 @@ cdef bint engine_end_window(Engine* self, Row* row, WakeChain* wake) noexcept no
 # ---- adding ---------------------------------------------------------------------------------------
 
 
+cdef inline Answer engine_offer(
+    Engine* self, Probe* probe, PyObject* op, bint give_up, double now, WakeChain* wake
+) noexcept nogil:
+    # Adds `op` for a caller who is in no list. Without room for a new key: FULL_DEPTH if it is to give
+    # up, else WAIT.
+    cdef Row* row = NULL
+    cdef Answer answer
+    engine_enter(self, now, wake)
+    answer = engine_put(self, probe, op, 0, &row, wake)
+    if answer == FULL_DEPTH:
+        if give_up:
+            self.refused_depth += 1
+        else:
+            answer = WAIT
+    # Not only for producers: a window may have ended, a row may have opened.
+    engine_settle(self, wake)
+    return answer
+
+
 cdef Answer engine_enqueue(
     Engine* self, Probe* probe, PyObject* op, WaitNode* node, bint give_up, double now,
     WakeChain* wake,
 ) noexcept nogil:
-    # Adds `op`. Without room for a new key: FULL_DEPTH if it is to give up, else WAIT, with the node,
-    # if there is one, in its list. With every other answer but COMPARE the node is out of its
-    # list, and its slot given back.
+    # The same for a caller with a node, if it has one. WAIT: the node is in its list. With every other
+    # answer but COMPARE it is out of it, and its slot given back.
     cdef Row* row = NULL
-    cdef Row* owner = NULL
-    cdef Verdict verdict
     cdef Answer answer
+    if node == NULL:
+        return engine_offer(self, probe, op, give_up, now, wake)
     engine_enter(self, now, wake)
-    if self.closed:
-        answer = CLOSED
-    else:
-        verdict = index_find(&self.index, probe, &row)
-        if verdict == UNKNOWN:
+    # A slot that was promised to this producer is room for it, and for nobody else.
+    answer = engine_put(self, probe, op, engine_has_slot(self, node), &row, wake)
+    if answer == COMPARE:
+        engine_settle(self, wake)
+        return COMPARE
+    if answer == FULL_DEPTH:
+        if not give_up:
+            if node.list == NULL:
+                node.hash = probe.hash
+                list_append(&self.producers, node)
             engine_settle(self, wake)
-            return COMPARE
-        if row != NULL and row.state == TAKEN:
-            owner = row
-            row = owner.peer
-        if row != NULL:
-            answer = engine_merge(self, row, op, wake)
+            return WAIT
+        self.refused_depth += 1
+    if INFLIGHT_IS_PROOF and engine_has_slot(self, node):
+        if row == NULL and answer == ACCEPTED:
+            inflight_count(SLOT_USED)
+            if node.signalled:
+                inflight_count(SLOT_USED_UNWOKEN)
         else:
-            # A slot that was promised to this producer is room for it, and for nobody else.
-            if self.depth - self.waiting > self.reserved - engine_has_slot(self, node):
-                if INFLIGHT_IS_PROOF and engine_has_slot(self, node) and node.signalled:
-                    inflight_count(SLOT_USED_UNWOKEN)
-                answer = engine_add_row(self, probe, op, owner, wake)
-            elif not give_up:
-                if node != NULL and node.list == NULL:
-                    node.hash = probe.hash
-                    list_append(&self.producers, node)
-                engine_settle(self, wake)
-                return WAIT
-            else:
-                self.refused_depth += 1
-                answer = FULL_DEPTH
-    if node != NULL:
-        if INFLIGHT_IS_PROOF and engine_has_slot(self, node):
-            inflight_count(SLOT_USED if row == NULL and answer == ACCEPTED else SLOT_GIVEN_UP)
-        engine_drop_producer(self, node)
-    # Not only for producers: a window may have ended, a row may have opened.
+            inflight_count(SLOT_GIVEN_UP)
+    engine_drop_producer(self, node)
     engine_settle(self, wake)
     return answer
+
+
+cdef inline Answer engine_put(
+    Engine* self, Probe* probe, PyObject* op, Py_ssize_t own, Row** found, WakeChain* wake
+) noexcept nogil:
+    # `own`: how many of the reserved slots are the caller's. `found`: the row that waits already.
+    cdef Row* owner = NULL
+    cdef Verdict verdict
+    if self.closed:
+        return CLOSED
+    verdict = index_find(&self.index, probe, found)
+    if verdict == UNKNOWN:
+        return COMPARE
+    if verdict == EQUAL and found[0].state == TAKEN:
+        owner = found[0]
+        found[0] = owner.peer
+    if found[0] != NULL:
+        return engine_merge(self, found[0], op, wake)
+    if self.depth - self.waiting > self.reserved - own:
+        return engine_add_row(self, probe, op, owner, wake)
+    return FULL_DEPTH
 
 
 cdef inline Answer engine_merge(Engine* self, Row* row, PyObject* op, WakeChain* wake) noexcept nogil:
@@ -290,7 +318,7 @@ cdef inline Answer engine_add_row(
     if owner != NULL:
         row.peer = owner
         owner.peer = row
-    elif not index_insert(&self.index, row):
+    elif not index_insert(&self.index, probe, row):
         row_discard(row)
         return NO_MEMORY
     retain(row.key)
@@ -337,6 +365,18 @@ cdef inline void engine_leave_producer(Engine* self, WaitNode* node) noexcept no
 # ---- taking ---------------------------------------------------------------------------------------
 
 
+cdef inline Row* engine_take_ready(Engine* self, double now, WakeChain* wake) noexcept nogil:
+    # For a caller who does not wait: the oldest row that is ready, or NULL.
+    cdef Row* row
+    engine_enter(self, now, wake)
+    row = self.ready.head
+    if row != NULL:
+        # Nobody is in the list (invariant 2).
+        rows_remove_head(&self.ready)
+        engine_take(self, row, wake)
+    return row
+
+
 cdef Answer engine_dequeue(
     Engine* self, WaitNode* node, bint give_up, double now, Row** taken, WakeChain* wake
 ) noexcept nogil:
@@ -351,13 +391,11 @@ cdef Answer engine_dequeue(
         node.state = WAITING
         node.row = NULL
         row.waiter = NULL
-        engine_take(self, row, taken, wake)
+        engine_take(self, row, wake)
+        taken[0] = row
         return TAKEN_ROW
-    row = self.ready.head
-    if row != NULL:
-        # Nobody is in the list (invariant 2), this caller included.
-        rows_remove(&self.ready, row)
-        engine_take(self, row, taken, wake)
+    taken[0] = engine_take_ready(self, now, wake)
+    if taken[0] != NULL:
         return TAKEN_ROW
     if self.closed and self.waiting == 0 and self.owned == 0:
         if node != NULL:
@@ -377,7 +415,7 @@ cdef Answer engine_dequeue(
     return WAIT
 
 
-cdef inline void engine_take(Engine* self, Row* row, Row** taken, WakeChain* wake) noexcept nogil:
+cdef inline void engine_take(Engine* self, Row* row, WakeChain* wake) noexcept nogil:
     # The row is in no list.
     row.state = TAKEN
     self.waiting -= 1
@@ -388,7 +426,6 @@ cdef inline void engine_take(Engine* self, Row* row, Row** taken, WakeChain* wak
         self.owned += 1
     else:
         index_remove(&self.index, row)
-    taken[0] = row
     engine_settle(self, wake)
 
 
@@ -402,8 +439,9 @@ cdef Py_ssize_t engine_dequeue_many(
     engine_enter(self, now, wake)
     while count < limit and self.ready.head != NULL:
         row = self.ready.head
-        rows_remove(&self.ready, row)
-        engine_take(self, row, &taken[count], wake)
+        rows_remove_head(&self.ready)
+        engine_take(self, row, wake)
+        taken[count] = row
         count += 1
     # Taking settles, and settling makes nothing ready: the list does not change behind us.
     row = self.open.head if opened else NULL
@@ -411,7 +449,8 @@ cdef Py_ssize_t engine_dequeue_many(
         following = row.next
         if row.peer == NULL:
             rows_remove(&self.open, row)
-            engine_take(self, row, &taken[count], wake)
+            engine_take(self, row, wake)
+            taken[count] = row
             count += 1
         row = following
     engine_settle(self, wake)

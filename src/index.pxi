@@ -6,7 +6,8 @@
 # nearly empty; either way the rows move a few slots at a time, with each insertion or removal,
 # so that no single call pays for all of them. While they move there are two tables: `main`
 # takes every insertion; in `old`, what has moved or was removed leaves a tombstone, so that
-# lookups still find what lies beyond.
+# lookups still find what lies beyond. The memory of a large table is given back by steps, too:
+# to unmap a hundred megabytes takes milliseconds.
 #
 # Lookup, insertion and removal are O(1), expected, however many rows there are.
 
@@ -20,18 +21,23 @@ cdef struct Table:
     size_t mask
     int shift                # 64 - log2 of the number of blocks
     size_t used
+    size_t room              # how many slots may be used
 
 
 cdef struct Index:
     Table main
+    bint settling            # whether rows move, or memory is still to be given back
     Table old                # slots is NULL unless rows are moving
     size_t cursor            # slots of old before this one have moved
+    Slot* spent              # a table from which all have moved, or NULL
+    size_t spent_slots
 
 
 cdef enum:
     INDEX_MIN_BITS = 3
     INDEX_BLOCK_BITS = 2     # 4 slots: a cache line
     INDEX_STEP = 16          # slots moved per call: the move ends before main can fill up
+    INDEX_RETURN = 1 << 16   # slots given back per call: a megabyte
     INDEX_SPARSE = 32        # a table with fewer rows than slots / this one shrinks,
     INDEX_KEPT = 1 << 16     # unless it has no more slots than this: bursts tend to come again
 
@@ -51,6 +57,7 @@ cdef bint table_init(Table* table, int bits) noexcept nogil:
     table.mask = (<size_t>1 << bits) - 1
     table.shift = 64 - (bits - INDEX_BLOCK_BITS)
     table.used = 0
+    table.room = (table.mask + 1) // 4 * 3
     return table.slots != NULL
 
 
@@ -58,8 +65,12 @@ cdef inline void table_insert(Table* table, Row* row) noexcept nogil:
     cdef size_t i = table_home(table, row.hash)
     while table.slots[i].row != NULL:
         i = (i + 1) & table.mask
-    table.slots[i].hash = row.hash
-    table.slots[i].row = row
+    table_fill(table, &table.slots[i], row)
+
+
+cdef inline void table_fill(Table* table, Slot* slot, Row* row) noexcept nogil:
+    slot.hash = row.hash
+    slot.row = row
     table.used += 1
 
 
@@ -80,6 +91,7 @@ cdef inline Verdict table_find(Table* table, Probe* probe, Row** found) noexcept
     while True:
         row = table.slots[i].row
         if row == NULL:
+            probe.vacant = &table.slots[i]
             return UNEQUAL
         if table.slots[i].hash == probe.hash and row != &TOMBSTONE:
             verdict = probe_match(probe, row.key, <KeyKind>row.kind)
@@ -95,17 +107,17 @@ cdef inline Verdict table_find(Table* table, Probe* probe, Row** found) noexcept
 
 
 cdef bint index_init(Index* index) noexcept nogil:
-    index.old.slots = NULL
-    index.old.used = 0
-    index.cursor = 0
+    # The memory is zeroed.
     return table_init(&index.main, INDEX_MIN_BITS)
 
 
 cdef void index_free(Index* index) noexcept nogil:
     PyMem_RawFree(index.main.slots)
     PyMem_RawFree(index.old.slots)
+    PyMem_RawFree(index.spent)
     index.main.slots = NULL
     index.old.slots = NULL
+    index.spent = NULL
 
 
 cdef inline Verdict index_find(Index* index, Probe* probe, Row** found) noexcept nogil:
@@ -115,13 +127,15 @@ cdef inline Verdict index_find(Index* index, Probe* probe, Row** found) noexcept
     return verdict
 
 
-cdef inline bint index_insert(Index* index, Row* row) noexcept nogil:
-    # The key must not be there; false, and nothing changed, if there is no memory to grow.
-    if (index.main.used + 1) * 4 > (index.main.mask + 1) * 3 and not index_resize(index, +1):
+cdef inline bint index_insert(Index* index, Probe* probe, Row* row) noexcept nogil:
+    # The probe has just not found it; false, and nothing changed, if there is no memory to grow.
+    if index.main.used >= index.main.room and not index_resize(index, +1):
         return False
-    if index.old.slots != NULL:
-        index_move(index, INDEX_STEP)
-    table_insert(&index.main, row)
+    if index.settling:
+        index_settle(index)
+        table_insert(&index.main, row)
+    else:
+        table_fill(&index.main, probe.vacant, row)
     return True
 
 
@@ -133,8 +147,8 @@ cdef inline void index_remove(Index* index, Row* row) noexcept nogil:
         slot = table_slot_of(&index.old, row)
         slot.row = &TOMBSTONE
         index.old.used -= 1
-    if index.old.slots != NULL:
-        index_move(index, INDEX_STEP)
+    if index.settling:
+        index_settle(index)
     elif index.main.mask >= INDEX_KEPT and index.main.used * INDEX_SPARSE < index.main.mask:
         index_resize(index, -2)
 
@@ -169,28 +183,49 @@ cdef inline void table_close_gap(Table* table, Slot* slot) noexcept nogil:
 cdef bint index_resize(Index* index, int by) noexcept nogil:
     # Starts moving to a table of 2**by times as many slots.
     cdef Table table
-    if index.old.slots != NULL:
-        index_move(index, index.old.mask + 1)
+    while index.settling:
+        index_settle(index)     # for nothing, unless INDEX_STEP was chosen wrong
     if not table_init(&table, 64 - index.main.shift + INDEX_BLOCK_BITS + by):
         return False
     index.old = index.main
     index.main = table
     index.cursor = 0
+    index.settling = True
     return True
 
 
-cdef void index_move(Index* index, size_t steps) noexcept nogil:
+cdef void index_settle(Index* index) noexcept nogil:
+    # One step.
+    cdef Slot* less = NULL
+    if index.old.slots != NULL:
+        index_move(index)
+        return
+    if index.spent_slots > INDEX_RETURN:
+        index.spent_slots -= INDEX_RETURN
+        less = <Slot*>inflight_realloc(index.spent, index.spent_slots * sizeof(Slot))
+    if less != NULL:
+        index.spent = less
+    else:
+        PyMem_RawFree(index.spent)
+        index.spent = NULL
+        index.settling = False
+
+
+cdef void index_move(Index* index) noexcept nogil:
     cdef Table* old = &index.old
     cdef Row* row
+    cdef size_t end = min(index.cursor + INDEX_STEP, old.mask + 1)
     inflight_count(ROWS_MOVED)
-    while steps and index.cursor <= old.mask:
+    while index.cursor < end:
         row = old.slots[index.cursor].row
         if row != NULL and row != &TOMBSTONE:
             table_insert(&index.main, row)
             old.slots[index.cursor].row = &TOMBSTONE
             old.used -= 1
         index.cursor += 1
-        steps -= 1
     if index.cursor > old.mask:
-        PyMem_RawFree(old.slots)
+        index.spent = old.slots
+        index.spent_slots = old.mask + 1
         old.slots = NULL
+
+

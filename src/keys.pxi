@@ -24,6 +24,9 @@ cdef enum Verdict:
     UNKNOWN = -1
 
 
+cdef struct Slot
+
+
 cdef struct Probe:
     PyObject* key            # borrowed from the caller
     Py_hash_t hash
@@ -32,24 +35,27 @@ cdef struct Probe:
     PyObject* equal          # found equal to key; owned
     PyObject** unequal       # found not equal to key; owned, as many as unequal_count
     Py_ssize_t unequal_count
+    Slot* vacant             # where the last lookup ended without finding it; until the lock is let go
 
 
-cdef inline int probe_init(Probe* probe, object key) except -1:
-    probe.key = <PyObject*>key
+cdef inline int probe_init(Probe* probe, PyObject* key) except -1:
+    probe.key = key
     probe.candidate = NULL
     probe.equal = NULL
     probe.unequal = NULL
     probe.unequal_count = 0
-    if type(key) is int:
-        if inflight_own_hash(<PyObject*>key, &probe.hash):
+    if inflight_is_int(key):
+        if inflight_own_hash(key, &probe.hash):
             probe.kind = SMALL_INT
             return 0
         probe.kind = INT
-    elif type(key) is str:
+    elif inflight_is_str(key):
         probe.kind = STR
+        if inflight_has_hash(key, &probe.hash):
+            return 0
     else:
         probe.kind = OTHER
-    probe.hash = hash(key)
+    probe.hash = hash(<object>key)
     return 0
 
 

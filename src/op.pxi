@@ -36,7 +36,7 @@ cdef class Op:
     21
     """
 
-    # Written once, before anybody else knows the operation.
+    # These four, in this order: see layout.pxi. Written once, before anybody else knows the operation.
     cdef object _key
     cdef object _msg
     cdef CallGroup _group
@@ -53,7 +53,7 @@ cdef class Op:
     def __init__(self, key, msg=None):
         if self.completion.state != RETIRED:
             raise RuntimeError("an Op cannot be initialised again")
-        key_check(key)
+        key_check(<PyObject*>key)
         self._key = key
         self._msg = msg
         completion_init(&self.completion)
@@ -89,7 +89,7 @@ cdef class Op:
         <Op key='a' failed: ValueError('no')>
         """
         if not op_try_finish(self, result, error):
-            raise AlreadyFinishedError(f"operation {shown(self._key)} is already finished")
+            op_refuse_finish(self)
 
     def try_finish(self, result=None, *, error=None):
         """Finish unless it is finished: like ``finish``, but the answer tells whether it did.
@@ -260,24 +260,21 @@ cdef tuple UNNAMED_OUTCOME = (OpAbandonedError(UNNAMED), None)
 cdef int op_abandon(Op self) except -1:
     # Finalized once and never again: whatever happens here, it must be finished.
     cdef WakeChain wake = WakeChain(NULL, NULL)
-    cdef object passed_on = None
+    cdef PyObject* passed_on = NULL
     cdef str text = UNNAMED
     cdef tuple outcome = UNNAMED_OUTCOME
     try:
         text = f"operation {shown(self._key)} was dropped unfinished"
         outcome = (OpAbandonedError(text), None)
     except BaseException as error:
-        passed_on = error
+        pass_on(&passed_on, error)
     if op_publish(self, FAILED, outcome, &wake):
-        passed_on = op_announce(self, &wake, passed_on)
+        op_announce(self, &wake, &passed_on)
     try:
         warn_here(text, ResourceWarning, self)
     except BaseException as error:
-        if passed_on is None:
-            passed_on = error
-    if passed_on is not None:
-        raise passed_on
-    return 0
+        pass_on(&passed_on, error)
+    return raise_passed_on(passed_on)
 
 
 cdef int warn_here(str text, object category, object source) except -1:
@@ -332,9 +329,14 @@ cdef inline int op_wait(Op self, object timeout) except -1:
     return 0
 
 
+cdef int op_refuse_finish(Op self) except -1:
+    raise AlreadyFinishedError(f"operation {shown(self._key)} is already finished")
+
+
 cdef inline bint op_try_finish(Op self, object result, object error) except -1:
     # False if it was finished before. Raises what callbacks and the reducer must pass on.
     cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef PyObject* passed_on = NULL
     if error is None:
         if not op_publish(self, SUCCEEDED, result, &wake):
             return False
@@ -342,50 +344,79 @@ cdef inline bint op_try_finish(Op self, object result, object error) except -1:
         check_error(error)
         if not op_publish(self, FAILED, (error, error.__traceback__), &wake):
             return False
-    passed_on = op_announce(self, &wake, None)
-    if passed_on is not None:
-        raise passed_on
+    op_announce(self, &wake, &passed_on)
+    if passed_on != NULL:
+        raise_passed_on(passed_on)
     return True
 
 
 cdef inline bint op_publish(Op self, uint64_t state, object outcome, WakeChain* wake) noexcept:
     # True for the first caller, who then must announce.
+    cdef PyObject** place = op_references(<PyObject*>self) + <int>OUTCOME
     cdef bint first
     inflight_lock(&self.completion.lock)
     first = self.completion.state == PENDING
     if first:
-        self.outcome = outcome
+        retain(<PyObject*>outcome)
+        place[0] = <PyObject*>outcome
         completion_finish(&self.completion, state, wake)
     inflight_unlock(&self.completion.lock)
-    if not first:
+    if first:
+        drop(<PyObject*>None)   # the outcome until now
+    else:
         inflight_count(FINISHED_SECOND)
     return first
 
 
-cdef inline object op_announce(Op self, WakeChain* wake, object passed_on):
-    # The waiters, the callbacks, the group. Returns the first exception that must be passed on:
-    # `passed_on` if there was one before.
+cdef inline void op_announce(Op self, WakeChain* wake, PyObject** passed_on) noexcept:
+    # The waiters, the callbacks, the group. `passed_on` becomes the first exception that must be passed
+    # on, unless there was one before.
+    cdef PyObject* group = op_references(<PyObject*>self)[<int>GROUP]
     if wake.head != NULL:
         wake_all(wake)
     if self.completion.callbacks != NULL:
-        passed_on = completion_call_back(&self.completion, self, passed_on)
-    if self._group is not None:
-        passed_on = group_op_finished(self._group, self, passed_on)
-    return passed_on
+        pass_on(passed_on, completion_call_back(&self.completion, self, None))
+    if group != <PyObject*>None and group_op_finished(<CallGroup>group, <PyObject*>self):
+        pass_on(passed_on, group_complete(<CallGroup>group, None))
 
 
-cdef inline Op op_new(CallGroup group, object key, object msg):
-    # Without the argument parsing of a call. The key has been hashed.
-    cdef Op op = <Op>Op.__new__(Op)
-    op._key = key
-    op._msg = msg
-    op._group = group
-    completion_init(&op.completion)
+cdef int pass_on(PyObject** passed_on, object error) except -1:
+    # Keeps it, unless it is None or there was one before.
+    if error is not None and passed_on[0] == NULL:
+        retain(<PyObject*>error)
+        passed_on[0] = <PyObject*>error
+    return 0
+
+
+cdef int raise_passed_on(PyObject* passed_on) except -1:
+    if passed_on == NULL:
+        return 0
+    raise owned(passed_on)
+
+
+cdef inline PyObject* op_new(PyObject* group, PyObject* key, PyObject* msg) except NULL:
+    # The key has been hashed.
+    cdef PyObject* op = inflight_new(<PyTypeObject*>Op)
+    cdef PyObject** references = op_references(op)
+    # Every field: the memory is not zeroed.
+    retain(key)
+    retain(msg)
+    retain(group)
+    retain(<PyObject*>None)
+    references[KEY] = key
+    references[MSG] = msg
+    references[GROUP] = group
+    references[OUTCOME] = <PyObject*>None
+    completion_init(op_completion_of(op))
+    (<Op>op).place = 0
+    (<Op>op).below = NULL
+    weak_list(op, op_weak_list)[0] = NULL
+    PyObject_GC_Track(op)
     return op
 
 
-cdef inline int key_check(object key) except -1:
+cdef inline int key_check(PyObject* key) except -1:
     # A key that cannot be hashed is refused where it is passed in, not where it is looked up.
-    if type(key) is not str and type(key) is not int:
-        hash(key)
+    if not inflight_is_str(key) and not inflight_is_int(key):
+        hash(<object>key)
     return 0

@@ -94,7 +94,9 @@ cdef class OpQueue:
         ...     op.finish()
         """
         queue_check_op(op)
-        queue_enqueue(self, key, <Op>op, 0.0 if timeout is ZERO else seconds_of(timeout))
+        queue_enqueue(
+            self, <PyObject*>key, <PyObject*>op, 0.0 if timeout is ZERO else seconds_of(timeout)
+        )
 
     def enqueue_many(self, ops):
         """Add every operation under its own key, without waiting. O(n).
@@ -120,7 +122,7 @@ cdef class OpQueue:
             raise QueueClosedError("the queue is closed")
         for op in checked:
             try:
-                queue_enqueue(self, (<Op>op)._key, <Op>op, 0.0)
+                queue_enqueue(self, <PyObject*>(<Op>op)._key, <PyObject*>op, 0.0)
             except (QueueSaturatedDepthError, QueueSaturatedWidthError) as error:
                 refused.append((op, error.with_traceback(None)))
         return refused
@@ -138,10 +140,10 @@ cdef class OpQueue:
         """
         cdef double limit = 0.0 if timeout is ZERO else seconds_of(timeout)
         cdef Op op
-        key_check(key)
-        op = op_new(None, key, msg)
+        key_check(<PyObject*>key)
+        op = <Op>owned(op_new(<PyObject*>None, <PyObject*>key, <PyObject*>msg))
         try:
-            queue_enqueue(self, key, op, limit)
+            queue_enqueue(self, <PyObject*>key, <PyObject*>op, limit)
         except BaseException:
             op.completion.state = RETIRED
             raise
@@ -167,7 +169,7 @@ cdef class OpQueue:
         1
         """
         cdef double limit = INFINITY if timeout is None else seconds_of(timeout)
-        cdef OpSet opset = opset_new(self)
+        cdef OpSet opset = <OpSet>owned(opset_new(self))
         queue_dequeue(self, opset, limit, timeout)
         return opset
 
@@ -190,7 +192,7 @@ cdef class OpQueue:
         """
         cdef Py_ssize_t most = queue_bound(check_limit(limit))
         cdef double seconds = seconds_of(timeout)
-        cdef OpSet opset = opset_new(self)
+        cdef OpSet opset = <OpSet>owned(opset_new(self))
         cdef list rows = [opset]
         queue_dequeue(self, opset, seconds, timeout)
         return queue_take_more(self, rows, most)
@@ -239,7 +241,7 @@ cdef class OpQueue:
             inflight_unlock(&self.engine.lock)
             wake_all(&wake)
             return count
-        probe_init(&probe, key)
+        probe_init(&probe, <PyObject*>key)
         while True:
             now = self.now()
             inflight_lock(&self.engine.lock)
@@ -585,7 +587,7 @@ cdef class OpQueue:
         cdef Probe probe
         cdef Row* row = NULL
         cdef Verdict verdict
-        probe_init(&probe, key)
+        probe_init(&probe, <PyObject*>key)
         while True:
             inflight_lock(&self.engine.lock)
             verdict = index_find(&self.engine.index, &probe, &row)

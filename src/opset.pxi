@@ -40,7 +40,6 @@ cdef class Lease:
         self.release()
 
 
-@cython.freelist(64)
 @cython.collection_type("sequence")
 cdef class OpSet:
     """OpSet()
@@ -66,8 +65,7 @@ cdef class OpSet:
 
     # Written once, before the object is shared.
     cdef Row* row            # TAKEN
-    cdef Lease lease         # None where the queue is not exclusive
-    cdef PyObject* leased    # the same, or NULL, for a deallocator that must not count references
+    cdef Lease lease         # None where the queue is not exclusive; next to the row: see layout.pxi
     cdef object __weakref__
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -78,7 +76,7 @@ cdef class OpSet:
     @property
     def key(self):
         """The key it was enqueued under, which may differ from the operations' own keys."""
-        return <object>opset_row(self).key
+        return <object>opset_content(self).key
 
     def finish_all(self, result=None, *, error=None):
         """Finish every operation that is not finished yet, with ``result`` or with ``error``.
@@ -121,7 +119,7 @@ cdef class OpSet:
         (1.0, ZeroDivisionError())
         """
         cdef list outcomes = list(results)
-        cdef Py_ssize_t count = opset_row(self).count
+        cdef Py_ssize_t count = opset_content(self).count
         cdef Py_ssize_t i
         if len(outcomes) != count:
             raise ValueError(
@@ -174,10 +172,10 @@ cdef class OpSet:
         self.__exit__(exc_type, exc, traceback)
 
     def __len__(self):
-        return <Py_ssize_t>opset_row(self).count
+        return <Py_ssize_t>opset_content(self).count
 
     def __getitem__(self, index):
-        cdef Row* row = opset_row(self)
+        cdef Row* row = opset_content(self)
         cdef Py_ssize_t i
         if isinstance(index, slice):
             return tuple(self)[index]
@@ -211,7 +209,7 @@ cdef class OpSet:
         return opset_tuple(self).count(value)
 
     def __repr__(self):
-        cdef Row* row = opset_row(self)
+        cdef Row* row = opset_content(self)
         noun = "operation" if row.count == 1 else "operations"
         return f"<{kind_of(self)} key={self.key!r} of {row.count} {noun}>"
 
@@ -233,17 +231,57 @@ NOTHING.key = <PyObject*>None
 NOTHING.capacity = 1
 
 
-cdef inline Row* opset_row(OpSet self) noexcept:
+cdef inline Row* opset_content(OpSet self) noexcept:
     return self.row if self.row != NULL else &NOTHING
 
 
-cdef inline OpSet opset_new(OpQueue queue):
+# OpSets to be used again, linked by `row`, as rows are: see rows.pxi.
+cdef PyObject* spare_opsets = NULL
+cdef int spare_opset_count = 0
+
+cdef enum:
+    SPARE_OPSETS = 1 << 12   # 256 KB
+
+
+cdef inline PyObject* opset_new(OpQueue queue) except NULL:
     # Made before a row is taken, so that nothing can fail once it was.
-    cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
-    if queue.engine.exclusive:
-        opset.lease = <Lease>Lease.__new__(Lease)
-        opset.leased = <PyObject*>opset.lease
+    global spare_opsets, spare_opset_count
+    cdef PyObject* opset = NULL
+    if not INFLIGHT_FREE_THREADED:
+        opset = spare_opsets
+    if opset != NULL:
+        spare_opsets = <PyObject*>opset_row_of(opset)[0]
+        spare_opset_count -= 1
+        inflight_new_again(opset)
+    else:
+        opset = inflight_new(<PyTypeObject*>OpSet)
+        weak_list(opset, opset_weak_list)[0] = NULL
+    opset_row_of(opset)[0] = NULL
+    opset_lease(opset)[0] = <PyObject*>None
+    retain(<PyObject*>None)
+    PyObject_GC_Track(opset)
+    return opset if not queue.engine.exclusive else opset_leased(opset)
+
+
+cdef PyObject* opset_leased(PyObject* opset) except NULL:
+    cdef OpSet self = <OpSet>owned(opset)
+    self.lease = <Lease>Lease.__new__(Lease)
+    retain(opset)
     return opset
+
+
+cdef inline void opset_discard(PyObject* self) noexcept:
+    # The memory of one that refers to nothing, and to which nothing refers.
+    global spare_opsets, spare_opset_count
+    if (
+        INFLIGHT_FREE_THREADED or INFLIGHT_IS_PROOF or spare_opset_count == SPARE_OPSETS
+        or not Py_IS_TYPE(self, <PyTypeObject*>OpSet)
+    ):
+        inflight_free(self)
+    else:
+        opset_row_of(self)[0] = <Row*>spare_opsets
+        spare_opsets = self
+        spare_opset_count += 1
 
 
 cdef inline void opset_fill(OpSet self, OpQueue queue, Row* row) noexcept:
@@ -254,28 +292,28 @@ cdef inline void opset_fill(OpSet self, OpQueue queue, Row* row) noexcept:
 
 
 cdef tuple opset_tuple(OpSet self):
-    cdef Row* row = opset_row(self)
+    cdef Row* row = opset_content(self)
     return tuple([<object>row_ops(row)[i] for i in range(row.count)])
 
 
 cdef Py_ssize_t opset_finish(OpSet self, uint64_t state, object outcome, list outcomes) except -1:
     # Finishes all with one outcome, or each with its own. Whatever callbacks and reducers do, all
     # are finished; the first exception to be passed on is raised after the last.
-    cdef Row* row = opset_row(self)
+    cdef Row* row = opset_content(self)
     cdef WakeChain wake = WakeChain(NULL, NULL)
-    cdef object passed_on = None
+    cdef PyObject* passed_on = NULL
     cdef Py_ssize_t count = 0
     cdef Py_ssize_t i
-    cdef Op op
+    cdef PyObject* op
     for i in range(row.count):
-        op = <Op>row_ops(row)[i]
+        op = row_ops(row)[i]
         if outcomes is not None:
             state, outcome = <tuple>outcomes[i]
-        if op_publish(op, state, outcome, &wake):
+        if op_publish(<Op>op, state, outcome, &wake):
             count += 1
-            passed_on = op_announce(op, &wake, passed_on)
-    if passed_on is not None:
-        raise passed_on
+            op_announce(<Op>op, &wake, &passed_on)
+    if passed_on != NULL:
+        raise_passed_on(passed_on)
     return count
 
 
@@ -310,6 +348,5 @@ cdef void opset_clear(OpSet self) noexcept:
         # While the queue still has the row as the owner of its key, it must not be freed.
         self.lease.release()
     self.row = NULL
-    self.leased = NULL
     if row != NULL:
         row_free(row)

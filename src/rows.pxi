@@ -159,6 +159,16 @@ cdef inline void rows_append(RowList* rows, Row* row) noexcept nogil:
     rows.size += 1
 
 
+cdef inline void rows_remove_head(RowList* rows) noexcept nogil:
+    cdef Row* following = rows.head.next
+    rows.head = following
+    if following == NULL:
+        rows.tail = NULL
+    else:
+        following.prev = NULL
+    rows.size -= 1
+
+
 cdef inline void rows_remove(RowList* rows, Row* row) noexcept nogil:
     if row.prev == NULL:
         rows.head = row.next
