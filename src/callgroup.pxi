@@ -106,28 +106,19 @@ cdef class CallGroup:
         True
         """
         cdef list ops = []
-        cdef Op op
+        cdef Py_ssize_t i
         cdef uint64_t place
         try:
             for item in items:
-                try:
-                    key, msg = item
-                except (TypeError, ValueError):
-                    raise TypeError(f"items must be (key, msg) pairs, got {item!r}") from None
-                key_check(<PyObject*>key)
-                op = <Op>owned(op_new(<PyObject*>self, <PyObject*>key, <PyObject*>msg))
-                # Not yet the group's: dropped before it is enrolled, it is no loss.
-                op.completion.state = RETIRED
-                ops.append(op)
+                ops.append(owned(group_candidate(self, item)))
             if not group_enroll(self, <uint64_t>len(ops)):
                 group_refuse(self)
         finally:
             item = None
         place = inflight_add(&self.added, <uint64_t>len(ops))
-        for op in ops:
-            op.place = place
-            op.completion.state = PENDING
-            place += 1
+        for i in range(len(ops)):
+            (<Op>PyList_GET_ITEM(ops, i)).place = place + <uint64_t>i
+            (<Op>PyList_GET_ITEM(ops, i)).completion.state = PENDING
         return ops
 
     def seal(self):
@@ -307,6 +298,27 @@ cdef inline PyObject* group_add(CallGroup self, PyObject* key, PyObject* msg) ex
         group_refuse(self)
     (<Op>op).place = inflight_add(&self.added, 1)
     return op
+
+
+cdef inline PyObject* group_candidate(CallGroup self, object item) except NULL:
+    # An operation that is not yet the group's: dropped before it is enrolled, it is no loss.
+    cdef PyObject* op
+    if type(item) is tuple and len(<tuple>item) == 2:
+        key_check(PyTuple_GET_ITEM(item, 0))
+        op = op_new(<PyObject*>self, PyTuple_GET_ITEM(item, 0), PyTuple_GET_ITEM(item, 1))
+    else:
+        op = group_unpack(self, item)
+    op_completion_of(op).state = RETIRED
+    return op
+
+
+cdef PyObject* group_unpack(CallGroup self, object item) except NULL:
+    try:
+        key, msg = item
+    except (TypeError, ValueError):
+        raise TypeError(f"items must be (key, msg) pairs, got {item!r}") from None
+    key_check(<PyObject*>key)
+    return op_new(<PyObject*>self, <PyObject*>key, <PyObject*>msg)
 
 
 cdef inline bint group_enroll(CallGroup self, uint64_t count) noexcept nogil:

@@ -84,6 +84,51 @@ cdef int queue_insist(OpQueue self, Probe* probe, Op op, double limit, Answer an
     return 0
 
 
+cdef enum:
+    # How many operations are added at most before others get the lock.
+    BATCH = 128
+
+
+cdef int queue_enqueue_each(OpQueue self, list ops, list refused) except -1:
+    # Each under its own key, without waiting. One section for all that can be added without a call of
+    # Python code; where one cannot, the next begins after it.
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef Py_ssize_t count = len(ops)
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t end
+    cdef PyObject* op
+    cdef Probe probe
+    cdef Answer answer
+    cdef double now
+    while i < count:
+        answer = ACCEPTED
+        now = self.now()
+        end = min(i + BATCH, count)
+        inflight_lock(&self.engine.lock)
+        while i < end:
+            op = PyList_GET_ITEM(ops, i)
+            if not probe_init_plain(&probe, op_references(op)[<int>KEY]):
+                break
+            answer = engine_offer(&self.engine, &probe, op, True, now, &wake)
+            if answer != ACCEPTED:
+                break
+            i += 1
+        inflight_unlock(&self.engine.lock)
+        wake_all(&wake)
+        if i == end:
+            continue
+        op = PyList_GET_ITEM(ops, i)
+        i += 1
+        try:
+            if answer == ACCEPTED:
+                queue_enqueue(self, op_references(op)[<int>KEY], op, 0.0)
+            else:
+                queue_insist(self, &probe, <Op>op, 0.0, answer)
+        except (QueueSaturatedDepthError, QueueSaturatedWidthError) as error:
+            refused.append((<object>op, error.with_traceback(None)))
+    return 0
+
+
 cdef Answer queue_wait_to_enqueue(OpQueue self, Probe* probe, Op op, double limit) except *:
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef ThreadWaiter waiter = ThreadWaiter()
@@ -269,7 +314,7 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
             inflight_unlock(&engine.lock)
             wake_all(&wake)
             for i in range(count):
-                opset_fill(<OpSet>filled[before + i], self, taken[i])
+                opset_fill(<OpSet>PyList_GET_ITEM(filled, before + i), self, taken[i])
         finally:
             PyMem_RawFree(taken)
         if count >= 0:

@@ -16,6 +16,18 @@ static destructor inflight_dealloc_of(PyTypeObject *type) { return type->tp_deal
 
 static void inflight_dispose_by(PyTypeObject *type, destructor dealloc) { type->tp_dealloc = dealloc; }
 
+/* Returns the finalizer that the type had. */
+static destructor inflight_finalize_by(PyTypeObject *type, destructor finalize) {
+    destructor before = type->tp_finalize;
+    type->tp_finalize = finalize;
+    return before;
+}
+
+/* Whether the object can be part of no cycle, as most keys and results. */
+static inline int inflight_is_plain(PyObject *object) {
+    return object == Py_None || PyLong_CheckExact(object) || PyUnicode_CheckExact(object);
+}
+
 /* The memory of an object that refers to nothing any more. */
 static inline void inflight_free(PyObject *self) { Py_TYPE(self)->tp_free(self); }
 

@@ -29,6 +29,8 @@ cdef extern from "collect.h":
     inquiry inflight_clear_of(PyTypeObject* type)
     destructor inflight_dealloc_of(PyTypeObject* type)
     void inflight_dispose_by(PyTypeObject* type, destructor dealloc)
+    destructor inflight_finalize_by(PyTypeObject* type, destructor finalize)
+    bint inflight_is_plain(PyObject* reference)
     void inflight_bury(PyObject* self, destructor bury)
     void inflight_dispose_deep(PyObject* self, destructor dealloc, destructor dispose)
     void inflight_free(PyObject* self)
@@ -43,6 +45,7 @@ cdef traverseproc queue_traverse_attributes, group_traverse_attributes
 cdef inquiry queue_clear_attributes, opset_clear_attributes
 cdef inquiry op_clear_attributes, group_clear_attributes
 cdef size_t queue_engine, group_completion, group_finished
+cdef destructor op_finalize_pending
 cdef inquiry waiter_clear_attributes
 cdef destructor wait_dealloc_attributes
 cdef size_t wait_phase
@@ -135,14 +138,16 @@ cdef int completion_visit_all(Completion* completion, visitproc visit, void* arg
 
 cdef int op_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef PyObject** references = op_references(self)
-    cdef int stop
-    cdef int i
-    for i in range(OP_REFERENCES):
-        if references[i] != <PyObject*>None:
-            stop = visit(references[i], arg)
-            if stop:
-                return stop
-    return completion_visit(op_completion_of(self), visit, arg)
+    cdef int stop = 0
+    if not inflight_is_plain(references[<int>KEY]):
+        stop = visit(references[<int>KEY], arg)
+    if not stop and not inflight_is_plain(references[<int>MSG]):
+        stop = visit(references[<int>MSG], arg)
+    if not stop and references[<int>GROUP] != <PyObject*>None:
+        stop = visit(references[<int>GROUP], arg)
+    if not stop and not inflight_is_plain(references[<int>OUTCOME]):
+        stop = visit(references[<int>OUTCOME], arg)
+    return stop or completion_visit(op_completion_of(self), visit, arg)
 
 
 cdef int group_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
@@ -201,6 +206,12 @@ cdef inline void deallocate(PyObject* self, destructor dealloc, destructor dispo
         nesting -= 1
 
 
+cdef void op_finalize(PyObject* self) noexcept:
+    # The collector finalizes whatever it deallocates; most operations are finished.
+    if inflight_load(&op_completion_of(self).state) == PENDING:
+        op_finalize_pending(self)
+
+
 cdef void op_dealloc(PyObject* self) noexcept:
     if inflight_load(&op_completion_of(self).state) == PENDING:
         if PyObject_CallFinalizerFromDealloc(self) < 0:
@@ -255,7 +266,7 @@ def _install():
     global queue_traverse_attributes, group_traverse_attributes
     global queue_clear_attributes, opset_clear_attributes
     global op_clear_attributes, group_clear_attributes, waiter_clear_attributes
-    global queue_engine, group_completion, group_finished
+    global queue_engine, group_completion, group_finished, op_finalize_pending
     global opset_row, opset_weak_list, op_completion, op_below, op_weak_list
     cdef OpQueue queue = <OpQueue>OpQueue.__new__(OpQueue)
     cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
@@ -271,6 +282,7 @@ def _install():
     group_completion = <size_t>(<char*>&group.completion - <char*><PyObject*>group)
     group_finished = <size_t>(<char*>&group.finished - <char*><PyObject*>group)
 
+    op_finalize_pending = inflight_finalize_by(<PyTypeObject*>Op, op_finalize)
     inflight_dispose_by(<PyTypeObject*>Op, op_dealloc)
     inflight_dispose_by(<PyTypeObject*>OpSet, opset_dealloc)
     queue_traverse_attributes = inflight_traverse_of(<PyTypeObject*>OpQueue)

@@ -373,7 +373,8 @@ cdef inline Row* engine_take_ready(Engine* self, double now, WakeChain* wake) no
     if row != NULL:
         # Nobody is in the list (invariant 2).
         rows_remove_head(&self.ready)
-        engine_take(self, row, wake)
+        engine_take(self, row)
+        engine_settle(self, wake)
     return row
 
 
@@ -391,7 +392,8 @@ cdef Answer engine_dequeue(
         node.state = WAITING
         node.row = NULL
         row.waiter = NULL
-        engine_take(self, row, wake)
+        engine_take(self, row)
+        engine_settle(self, wake)
         taken[0] = row
         return TAKEN_ROW
     taken[0] = engine_take_ready(self, now, wake)
@@ -415,8 +417,8 @@ cdef Answer engine_dequeue(
     return WAIT
 
 
-cdef inline void engine_take(Engine* self, Row* row, WakeChain* wake) noexcept nogil:
-    # The row is in no list.
+cdef inline void engine_take(Engine* self, Row* row) noexcept nogil:
+    # The row is in no list. Room may have come free: to be settled.
     row.state = TAKEN
     self.waiting -= 1
     self.ops -= row.count
@@ -426,7 +428,6 @@ cdef inline void engine_take(Engine* self, Row* row, WakeChain* wake) noexcept n
         self.owned += 1
     else:
         index_remove(&self.index, row)
-    engine_settle(self, wake)
 
 
 cdef Py_ssize_t engine_dequeue_many(
@@ -440,16 +441,15 @@ cdef Py_ssize_t engine_dequeue_many(
     while count < limit and self.ready.head != NULL:
         row = self.ready.head
         rows_remove_head(&self.ready)
-        engine_take(self, row, wake)
+        engine_take(self, row)
         taken[count] = row
         count += 1
-    # Taking settles, and settling makes nothing ready: the list does not change behind us.
     row = self.open.head if opened else NULL
     while count < limit and row != NULL:
         following = row.next
         if row.peer == NULL:
             rows_remove(&self.open, row)
-            engine_take(self, row, wake)
+            engine_take(self, row)
             taken[count] = row
             count += 1
         row = following

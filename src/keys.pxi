@@ -39,6 +39,13 @@ cdef struct Probe:
 
 
 cdef inline int probe_init(Probe* probe, PyObject* key) except -1:
+    if not probe_init_plain(probe, key):
+        probe.hash = hash(<object>key)
+    return 0
+
+
+cdef inline bint probe_init_plain(Probe* probe, PyObject* key) noexcept nogil:
+    # False if the hash is still missing, and may take a call of Python code.
     probe.key = key
     probe.candidate = NULL
     probe.equal = NULL
@@ -47,16 +54,14 @@ cdef inline int probe_init(Probe* probe, PyObject* key) except -1:
     if inflight_is_int(key):
         if inflight_own_hash(key, &probe.hash):
             probe.kind = SMALL_INT
-            return 0
+            return True
         probe.kind = INT
     elif inflight_is_str(key):
         probe.kind = STR
-        if inflight_has_hash(key, &probe.hash):
-            return 0
+        return inflight_has_hash(key, &probe.hash)
     else:
         probe.kind = OTHER
-    probe.hash = hash(<object>key)
-    return 0
+    return False
 
 
 cdef inline Verdict probe_match(Probe* probe, PyObject* key, KeyKind kind) noexcept nogil:

@@ -115,16 +115,13 @@ cdef class OpQueue:
         """
         cdef list checked = list(ops)
         cdef list refused = []
-        for op in checked:
-            if not isinstance(op, Op):
-                raise TypeError(f"ops must be Op objects, got {op!r}")
+        cdef Py_ssize_t i
+        for i in range(len(checked)):
+            if not Py_IS_TYPE(PyList_GET_ITEM(checked, i), <PyTypeObject*>Op) and not isinstance(checked[i], Op):
+                raise TypeError(f"ops must be Op objects, got {checked[i]!r}")
         if self.closed:
             raise QueueClosedError("the queue is closed")
-        for op in checked:
-            try:
-                queue_enqueue(self, <PyObject*>(<Op>op)._key, <PyObject*>op, 0.0)
-            except (QueueSaturatedDepthError, QueueSaturatedWidthError) as error:
-                refused.append((op, error.with_traceback(None)))
+        queue_enqueue_each(self, checked, refused)
         return refused
 
     def submit(self, key, msg=None, *, timeout=0):

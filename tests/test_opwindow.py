@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import tracemalloc
 from datetime import timedelta
 from fractions import Fraction
 
 import pytest
-from helpers import HANG, Worker, keys, put, take_all, wait_consumers, wait_producers
+from helpers import HANG, Worker, keys, put, take_all, wait_consumers, wait_producers, wait_until
 
 from inflight import QueueClosedError, QueueEmptyError, QueueSaturatedDepthError, QueueSaturatedWidthError
 
@@ -192,6 +193,24 @@ def test_flush_wakes_a_consumer(make):
     put(queue, "a")
     worker = Worker(queue.dequeue, HANG)
     wait_consumers(queue, 1)
+    assert queue.flush() == 1
+    assert worker.result().key == "a"
+
+
+def test_a_consumer_that_was_woken_to_watch_a_window_is_woken_again_for_its_row(monkeypatch, make):
+    looks = []
+
+    def clock():
+        looks.append(threading.get_ident())
+        return 1000.0
+
+    monkeypatch.setattr("inflight._clock.monotonic", clock)
+    queue = make(window=1000)
+    worker = Worker(queue.dequeue, 10 * HANG)
+    wait_consumers(queue, 1)
+    looks.clear()
+    put(queue, "a")
+    wait_until(lambda: worker.thread.ident in looks)
     assert queue.flush() == 1
     assert worker.result().key == "a"
 
