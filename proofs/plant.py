@@ -187,7 +187,7 @@ FAULTS = [
     Fault(
         "nobody watches the windows when the timekeeper leaves",
         "src/engine.pxi",
-        "        if self.consumers.armed > self.open.head.deadline:\n            kick(self.consumers, wake)\n",
+        "        if self.consumers.armed > self.open.head.turn.deadline:\n            kick(self.consumers, wake)\n",
         "        pass\n",
     ),
     Fault(

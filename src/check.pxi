@@ -61,10 +61,8 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
             elif row.state == BEHIND or row.peer != NULL:
                 return b"a row is behind no owner"
             if row.state == PROMISED_ROW:
-                if row.waiter == NULL or row.waiter.row != row or row.waiter.state != PROMISED:
+                if row.place.waiter.row != row or row.place.waiter.state != PROMISED:
                     return b"a promised row and its waiter disagree"
-            elif row.waiter != NULL:
-                return b"a row that is not promised has a waiter"
             waiting += 1
             ops += row.count
             ready += row.state == READY
@@ -83,16 +81,16 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
         return b"what was enqueued is neither dequeued nor waiting"
     row = self.ready.head
     while row != NULL:
-        if row.state != READY or row.seq < seq:
+        if row.state != READY or row.turn.seq < seq:
             return b"the ready list is out of order"
-        seq = row.seq
+        seq = row.turn.seq
         ready -= 1
         row = row.next
     row = self.open.head
     while row != NULL:
-        if row.state != OPEN or row.deadline < deadline:
+        if row.state != OPEN or row.turn.deadline < deadline:
             return b"the open list is out of order"
-        deadline = row.deadline
+        deadline = row.turn.deadline
         open -= 1
         row = row.next
     if ready != 0 or open != 0:
@@ -106,6 +104,6 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
     if self.consumers != NULL and self.closed and self.waiting == 0 and self.owned == 0:
         return b"a consumer waits at the end"
     if self.open.head != NULL and self.consumers != NULL:
-        if self.consumers.armed > self.open.head.deadline and not self.consumers.signalled:
+        if self.consumers.armed > self.open.head.turn.deadline and not self.consumers.signalled:
             return b"nobody watches the windows"
     return NULL

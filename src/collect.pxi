@@ -88,8 +88,8 @@ cdef int table_visit(Table* table, visitproc visit, void* arg) noexcept:
         if row != NULL and row != &TOMBSTONE and row.state == TAKEN:
             row = row.peer      # the owner itself is its OpSet's
         stop = row_visit(row, visit, arg)
-        if not stop and row != NULL and row != &TOMBSTONE and row.state == PROMISED_ROW and row.waiter.kept:
-            stop = visit(row.waiter.owner, arg)
+        if not stop and row != NULL and row != &TOMBSTONE and row.state == PROMISED_ROW and row.place.waiter.kept:
+            stop = visit(row.place.waiter.owner, arg)
         if stop:
             return stop
     return 0

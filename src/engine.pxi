@@ -92,14 +92,14 @@ cdef inline void engine_promise(Engine* self, Row* row, WakeChain* wake) noexcep
     node.state = PROMISED
     node.row = row
     row.state = PROMISED_ROW
-    row.waiter = node
+    row.place.waiter = node
     inflight_count(ROW_PROMISED)
     kick(node, wake)
 
 
 cdef inline void engine_make_ready(Engine* self, Row* row, WakeChain* wake) noexcept nogil:
     # The row is in no list.
-    row.seq = self.next_seq
+    row.turn.seq = self.next_seq
     self.next_seq += 1
     if self.consumers != NULL:
         engine_promise(self, row, wake)
@@ -114,7 +114,7 @@ cdef void engine_take_back(Engine* self, WaitNode* node, WakeChain* wake) noexce
     cdef Row* row = node.row
     node.state = WAITING
     node.row = NULL
-    row.waiter = NULL
+    row.place.waiter = NULL
     if self.consumers != NULL:
         inflight_count(ROW_PASSED_ON)
         engine_promise(self, row, wake)
@@ -151,7 +151,7 @@ cdef void engine_tell_waiters(Engine* self, WakeChain* wake) noexcept nogil:
         if self.closed:
             list_dissolve(&self.consumers, wake)
     if self.open.head != NULL and self.consumers != NULL:
-        if self.consumers.armed > self.open.head.deadline:
+        if self.consumers.armed > self.open.head.turn.deadline:
             kick(self.consumers, wake)
 
 
@@ -179,9 +179,9 @@ cdef void engine_after_fork(Engine* self) noexcept nogil:
 cdef void engine_unpromise(Engine* self, Row* row) noexcept nogil:
     if row == NULL or row == &TOMBSTONE or row.state != PROMISED_ROW:
         return
-    row.waiter.state = WAITING
-    row.waiter.row = NULL
-    row.waiter = NULL
+    row.place.waiter.state = WAITING
+    row.place.waiter.row = NULL
+    row.place.waiter = NULL
     row.state = READY
     rows_insert_by_seq(&self.ready, row)
 
@@ -194,7 +194,7 @@ cdef inline void engine_enter(Engine* self, double now, WakeChain* wake) noexcep
         # Two threads may get here in another order than they read the clock.
         if now > self.now:
             self.now = now
-        while self.open.head != NULL and self.open.head.deadline <= self.now:
+        while self.open.head != NULL and self.open.head.turn.deadline <= self.now:
             inflight_count(WINDOW_OVER)
             engine_end_window(self, self.open.head, wake)
 
@@ -322,13 +322,13 @@ cdef inline Answer engine_add_row(
         row_discard(row)
         return NO_MEMORY
     retain(row.key)
-    row_append(row, op)     # in place: cannot fail
+    row_start(row, op)
     self.waiting += 1
     self.ops += 1
     self.enqueued += 1
     if self.window > 0 and self.width > 1:
         row.state = OPEN
-        row.deadline = self.now + self.window
+        row.turn.deadline = self.now + self.window
         rows_append(&self.open, row)
     elif owner != NULL:
         row.state = BEHIND
@@ -373,9 +373,21 @@ cdef inline Row* engine_take_ready(Engine* self, double now, WakeChain* wake) no
     if row != NULL:
         # Nobody is in the list (invariant 2).
         rows_remove_head(&self.ready)
+        engine_foresee(self, self.ready.head)
         engine_take(self, row)
         engine_settle(self, wake)
     return row
+
+
+cdef inline void engine_foresee(Engine* self, Row* row) noexcept nogil:
+    # Fetches what the next call will need of this row, the next to be taken, and of the one after it.
+    # In a deep queue all of it is far away, and a call would wait for one thing after the other.
+    if row != NULL:
+        inflight_prefetch(row.key)
+        inflight_prefetch(&self.index.main.slots[table_home(&self.index.main, row.hash)])
+        if row.next != NULL:
+            inflight_prefetch(row.next)
+            inflight_prefetch(&row.next.next)
 
 
 cdef Answer engine_dequeue(
@@ -391,7 +403,7 @@ cdef Answer engine_dequeue(
         row = node.row
         node.state = WAITING
         node.row = NULL
-        row.waiter = NULL
+        row.place.waiter = NULL
         engine_take(self, row)
         engine_settle(self, wake)
         taken[0] = row
@@ -412,7 +424,7 @@ cdef Answer engine_dequeue(
         list_append(&self.consumers, node)
     node.armed = INFINITY
     if self.open.head != NULL and self.consumers == node:
-        node.armed = self.open.head.deadline
+        node.armed = self.open.head.turn.deadline
     engine_settle(self, wake)
     return WAIT
 
@@ -441,6 +453,7 @@ cdef Py_ssize_t engine_dequeue_many(
     while count < limit and self.ready.head != NULL:
         row = self.ready.head
         rows_remove_head(&self.ready)
+        engine_foresee(self, self.ready.head)
         engine_take(self, row)
         taken[count] = row
         count += 1

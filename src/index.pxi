@@ -39,7 +39,7 @@ cdef enum:
     INDEX_STEP = 16          # slots moved per call: the move ends before main can fill up
     INDEX_RETURN = 1 << 16   # slots given back per call: a megabyte
     INDEX_SPARSE = 32        # a table with fewer rows than slots / this one shrinks,
-    INDEX_KEPT = 1 << 16     # unless it has no more slots than this: bursts tend to come again
+    INDEX_KEPT = 1 << 18     # unless it has no more slots than this: bursts tend to come again
 
 # What an emptied slot of the old table points to.
 cdef Row TOMBSTONE
@@ -61,15 +61,16 @@ cdef bint table_init(Table* table, int bits) noexcept nogil:
     return table.slots != NULL
 
 
-cdef inline void table_insert(Table* table, Row* row) noexcept nogil:
-    cdef size_t i = table_home(table, row.hash)
+cdef inline void table_insert(Table* table, Row* row, Py_hash_t hash) noexcept nogil:
+    # Does not look at the row, which may be far away.
+    cdef size_t i = table_home(table, hash)
     while table.slots[i].row != NULL:
         i = (i + 1) & table.mask
-    table_fill(table, &table.slots[i], row)
+    table_fill(table, &table.slots[i], row, hash)
 
 
-cdef inline void table_fill(Table* table, Slot* slot, Row* row) noexcept nogil:
-    slot.hash = row.hash
+cdef inline void table_fill(Table* table, Slot* slot, Row* row, Py_hash_t hash) noexcept nogil:
+    slot.hash = hash
     slot.row = row
     table.used += 1
 
@@ -133,9 +134,9 @@ cdef inline bint index_insert(Index* index, Probe* probe, Row* row) noexcept nog
         return False
     if index.settling:
         index_settle(index)
-        table_insert(&index.main, row)
+        table_insert(&index.main, row, probe.hash)
     else:
-        table_fill(&index.main, probe.vacant, row)
+        table_fill(&index.main, probe.vacant, row, probe.hash)
     return True
 
 
@@ -219,7 +220,7 @@ cdef void index_move(Index* index) noexcept nogil:
     while index.cursor < end:
         row = old.slots[index.cursor].row
         if row != NULL and row != &TOMBSTONE:
-            table_insert(&index.main, row)
+            table_insert(&index.main, row, old.slots[index.cursor].hash)
             old.slots[index.cursor].row = &TOMBSTONE
             old.used -= 1
         index.cursor += 1

@@ -228,7 +228,6 @@ Sequence.register(OpSet)
 cdef Row NOTHING
 memset(&NOTHING, 0, sizeof(Row))
 NOTHING.key = <PyObject*>None
-NOTHING.capacity = 1
 
 
 cdef inline Row* opset_content(OpSet self) noexcept:

@@ -12,7 +12,9 @@
 # A row that waits behind an owner is linked with it through `peer`, in both directions; it is
 # BEHIND, or OPEN while its window still runs. The index has the owner, never the one behind.
 #
-# The first operation is stored in place, since most rows never have a second one.
+# The first operation is stored in place, since most rows never have a second one. What no row needs
+# at the same time shares its place, so that a row is one cache line long: deep queues are bound by
+# how many of those they touch.
 
 cdef enum RowState:
     OPEN
@@ -22,23 +24,33 @@ cdef enum RowState:
     TAKEN
 
 
+cdef union RowPlace:
+    Row* prev                # in a list
+    WaitNode* waiter         # PROMISED: to whom
+
+
+cdef union RowContent:
+    PyObject* one            # an owned reference, if there is no more than one
+    PyObject** many          # owned references; room for 4, 8, 16 and so on
+
+
+cdef union RowTurn:
+    double deadline          # OPEN: when its window ends
+    uint64_t seq             # READY or PROMISED: its place among the rows that became ready
+
+
 cdef struct Row:
     # All guarded by the queue's lock; once TAKEN, key and operations belong to the OpSet alone.
-    # What every enqueue and dequeue touches comes first, in 64 bytes.
     PyObject* key            # owned
     Py_hash_t hash
-    Row* prev
-    Row* next
-    PyObject* one            # an owned reference, if capacity is 1
+    RowPlace place
+    Row* next                # in a list
+    RowContent ops
+    RowTurn turn
+    Row* peer
     uint32_t count
-    uint32_t capacity
-    uint64_t seq             # its place among the rows that became ready
     uint8_t kind
     uint8_t state
-    PyObject** many          # owned references, if capacity is more than 1
-    double deadline          # when its window ends, while OPEN
-    Row* peer
-    WaitNode* waiter         # to whom it is PROMISED
 
 
 cdef struct RowList:
@@ -54,7 +66,7 @@ cdef Row* spare_rows = NULL
 cdef int spare_count = 0
 
 cdef enum:
-    SPARE_ROWS = 1 << 14     # less than 2 MB; enough for the bursts of most programs
+    SPARE_ROWS = 1 << 15     # 2 MB; enough for the bursts of most programs
 
 
 cdef inline Row* row_new(Probe* probe) noexcept nogil:
@@ -66,6 +78,7 @@ cdef inline Row* row_new(Probe* probe) noexcept nogil:
     if row != NULL:
         spare_rows = row.next
         spare_count -= 1
+        inflight_prefetch(spare_rows)
     else:
         # Not the raw allocator: this one is made for many small objects.
         row = <Row*>inflight_small_malloc(sizeof(Row))
@@ -74,47 +87,49 @@ cdef inline Row* row_new(Probe* probe) noexcept nogil:
     row.key = probe.key
     row.hash = probe.hash
     row.kind = <uint8_t>probe.kind
-    row.prev = NULL
+    row.place.prev = NULL
     row.next = NULL
-    row.many = NULL
-    row.one = NULL
-    row.count = 0
-    row.capacity = 1
-    row.deadline = 0
-    row.seq = 0
+    row.turn.seq = 0
     row.peer = NULL
-    row.waiter = NULL
+    row.count = 0
     row.state = READY
     return row
 
 
 cdef inline PyObject** row_ops(Row* row) noexcept nogil:
-    return &row.one if row.capacity == 1 else row.many
+    return &row.ops.one if row.count <= 1 else row.ops.many
+
+
+cdef inline void row_start(Row* row, PyObject* op) noexcept nogil:
+    # Its first operation.
+    retain(op)
+    row.ops.one = op
+    row.count = 1
 
 
 cdef inline bint row_append(Row* row, PyObject* op) noexcept nogil:
-    # Retains the operation; false, and nothing changed, if there is no memory.
-    if row.count == row.capacity and not row_grow(row):
+    # Another one; false, and nothing changed, if there is no memory.
+    if (row.count == 1 or (row.count >= 4 and row.count & (row.count - 1) == 0)) and not row_grow(row):
         return False
     retain(op)
-    row_ops(row)[row.count] = op
+    row.ops.many[row.count] = op
     row.count += 1
     return True
 
 
 cdef bint row_grow(Row* row) noexcept nogil:
-    cdef uint32_t capacity = 4 if row.capacity == 1 else row.capacity * 2
-    cdef PyObject** many
-    if capacity < row.capacity:
+    # It is full: with one, or with a power of two.
+    cdef PyObject* one = row.ops.one
+    cdef PyObject** many = NULL if row.count == 1 else row.ops.many
+    cdef uint32_t capacity = 4 if row.count == 1 else row.count * 2
+    if capacity < row.count:
         return False    # 2**31 operations under one key
-    many = <PyObject**>inflight_realloc(row.many, <size_t>capacity * sizeof(PyObject*))
+    many = <PyObject**>inflight_realloc(many, <size_t>capacity * sizeof(PyObject*))
     if many == NULL:
         return False
-    if row.capacity == 1:
-        many[0] = row.one
-        row.one = NULL
-    row.many = many
-    row.capacity = capacity
+    if row.count == 1:
+        many[0] = one
+    row.ops.many = many
     return True
 
 
@@ -133,15 +148,14 @@ cdef void row_free(Row* row) noexcept:
     # Drops the references of a row that is in no list and in no index. The memory goes first:
     # dropping may run any code.
     cdef PyObject* key = row.key
-    cdef PyObject* one = row.one
-    cdef PyObject** many = NULL if row.capacity == 1 else row.many
+    cdef PyObject* one = row.ops.one
+    cdef PyObject** many = row.ops.many
     cdef uint32_t count = row.count
     cdef uint32_t i
     row_discard(row)
-    if many == NULL:
-        if count:
-            drop(one)
-    else:
+    if count == 1:
+        drop(one)
+    elif count:
         for i in range(count):
             drop(many[i])
         PyMem_RawFree(many)
@@ -150,7 +164,7 @@ cdef void row_free(Row* row) noexcept:
 
 cdef inline void rows_append(RowList* rows, Row* row) noexcept nogil:
     row.next = NULL
-    row.prev = rows.tail
+    row.place.prev = rows.tail
     if rows.tail == NULL:
         rows.head = row
     else:
@@ -165,20 +179,21 @@ cdef inline void rows_remove_head(RowList* rows) noexcept nogil:
     if following == NULL:
         rows.tail = NULL
     else:
-        following.prev = NULL
+        following.place.prev = NULL
     rows.size -= 1
 
 
 cdef inline void rows_remove(RowList* rows, Row* row) noexcept nogil:
-    if row.prev == NULL:
+    cdef Row* before = row.place.prev
+    if before == NULL:
         rows.head = row.next
     else:
-        row.prev.next = row.next
+        before.next = row.next
     if row.next == NULL:
-        rows.tail = row.prev
+        rows.tail = before
     else:
-        row.next.prev = row.prev
-    row.prev = NULL
+        row.next.place.prev = before
+    row.place.prev = NULL
     row.next = NULL
     rows.size -= 1
 
@@ -187,16 +202,16 @@ cdef void rows_insert_by_seq(RowList* rows, Row* row) noexcept nogil:
     # Back to its old place. Only rows given back by other waiters can be older, so the walk is
     # as long as the number of waiters that left, not as the queue.
     cdef Row* after = rows.head
-    while after != NULL and after.seq < row.seq:
+    while after != NULL and after.turn.seq < row.turn.seq:
         after = after.next
     if after == NULL:
         rows_append(rows, row)
         return
     row.next = after
-    row.prev = after.prev
-    if after.prev == NULL:
+    row.place.prev = after.place.prev
+    if after.place.prev == NULL:
         rows.head = row
     else:
-        after.prev.next = row
-    after.prev = row
+        after.place.prev.next = row
+    after.place.prev = row
     rows.size += 1
