@@ -151,7 +151,7 @@ FAULTS = [
     Fault(
         "a timeout is measured with the clock of the windows",
         "src/calls.pxi",
-        "park(min(remaining, armed - now))\n            remaining = deadline - now_seconds()\n",
+        "park(min(remaining, armed - now))\n            remaining = remaining_until(deadline)\n",
         "park(min(remaining, armed - now))\n            remaining = deadline - self.now()\n",
     ),
     Fault(

@@ -82,6 +82,8 @@ cdef extern from "compat.h" nogil:
         pass
     const uint64_t INFLIGHT_SPREAD
     uint64_t inflight_generation
+    unsigned long inflight_main_thread
+    bint inflight_in_main_thread()
     void inflight_enter_child()
     void inflight_lock_init(inflight_mutex* self)
     void inflight_lock(inflight_mutex* self)
@@ -135,6 +137,9 @@ cdef extern from "Python.h":
 cdef extern from "proof.h":
     void drop "inflight_drop"(PyObject* reference)
     void drop_if_any "inflight_drop_if_any"(PyObject* reference)
+
+
+inflight_main_thread = main_thread().ident
 
 
 def _enter_child():

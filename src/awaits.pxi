@@ -270,7 +270,7 @@ cdef object wait_suspend(Wait self, bint* yielded):
             waiter = wait_line_up(self)
         loop = waiter.loop
         while True:
-            remaining = INFINITY if self.deadline == INFINITY else self.deadline - now_seconds()
+            remaining = remaining_until(self.deadline)
             # While there is nothing to lose: it runs Python code, at whose entry a handler may raise.
             waiter.clear_alarm()
             self.busy = True
@@ -320,7 +320,7 @@ cdef TaskWaiter wait_line_up(Wait self):
     else:
         waiter.role = CONSUMER
     self.waiter = waiter
-    self.deadline = INFINITY if self.limit == INFINITY else now_seconds() + self.limit
+    self.deadline = deadline_of(self.limit)
     return waiter
 
 

@@ -131,10 +131,10 @@ cdef int queue_enqueue_each(OpQueue self, list ops, list refused) except -1:
 
 cdef Answer queue_wait_to_enqueue(OpQueue self, Probe* probe, Op op, double limit) except *:
     cdef WakeChain wake = WakeChain(NULL, NULL)
-    cdef ThreadWaiter waiter = ThreadWaiter()
+    cdef ThreadWaiter waiter = <ThreadWaiter>ThreadWaiter.__new__(ThreadWaiter)
     cdef WaitNode* node = &waiter.node
     cdef Engine* engine = &self.engine
-    cdef double deadline = now_seconds() + limit
+    cdef double deadline = deadline_of(limit)
     cdef double remaining = limit
     cdef bint woken = False
     cdef Answer answer
@@ -155,7 +155,7 @@ cdef Answer queue_wait_to_enqueue(OpQueue self, Probe* probe, Op op, double limi
                 woken = waiter.park(remaining)
             else:
                 return answer
-            remaining = deadline - now_seconds()
+            remaining = remaining_until(deadline)
     except BaseException:
         inflight_lock(&engine.lock)
         engine_leave_producer(engine, node)
@@ -215,7 +215,10 @@ cdef PyObject* queue_take_one(OpQueue self) except NULL:
 
 cdef PyObject* queue_await_one(OpQueue self, PyObject* opset) except NULL:
     cdef OpSet filled = <OpSet>owned(opset)
-    queue_dequeue(self, filled, INFINITY, None)
+    cdef Row* row
+    if queue_wait_to_dequeue(self, INFINITY, &row) != TAKEN_ROW:
+        raise QueueClosedError("the queue is closed and drained")
+    opset_fill(filled, self, row)
     retain(opset)
     return opset
 
@@ -228,10 +231,10 @@ cdef int queue_raise_empty(double limit, object timeout) except -1:
 
 cdef Answer queue_wait_to_dequeue(OpQueue self, double limit, Row** row) except *:
     cdef WakeChain wake = WakeChain(NULL, NULL)
-    cdef ThreadWaiter waiter = ThreadWaiter()
+    cdef ThreadWaiter waiter = <ThreadWaiter>ThreadWaiter.__new__(ThreadWaiter)
     cdef WaitNode* node = &waiter.node
     cdef Engine* engine = &self.engine
-    cdef double deadline = now_seconds() + limit
+    cdef double deadline = deadline_of(limit)
     cdef double remaining = limit
     cdef double armed
     cdef bint woken = False
@@ -251,7 +254,7 @@ cdef Answer queue_wait_to_dequeue(OpQueue self, double limit, Row** row) except 
                 return answer
             # Windows are measured on the queue's clock, the limit on the real one.
             woken = waiter.park(min(remaining, armed - now))
-            remaining = deadline - now_seconds()
+            remaining = remaining_until(deadline)
     except BaseException:
         inflight_lock(&engine.lock)
         engine_leave_consumer(engine, node, &wake)
@@ -327,10 +330,10 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
 
 
 cdef bint queue_join(OpQueue self, double limit) except -1:
-    cdef ThreadWaiter waiter = ThreadWaiter()
+    cdef ThreadWaiter waiter = <ThreadWaiter>ThreadWaiter.__new__(ThreadWaiter)
     cdef WaitNode* node = &waiter.node
     cdef Engine* engine = &self.engine
-    cdef double deadline = now_seconds() + limit
+    cdef double deadline = deadline_of(limit)
     cdef double remaining = limit
     cdef bint woken = False
     cdef Answer answer
@@ -344,7 +347,7 @@ cdef bint queue_join(OpQueue self, double limit) except -1:
             if answer != WAIT:
                 return answer == DONE
             woken = waiter.park(remaining)
-            remaining = deadline - now_seconds()
+            remaining = remaining_until(deadline)
     except BaseException:
         inflight_lock(&engine.lock)
         list_remove(node)

@@ -308,6 +308,9 @@ def _install():
         <PyTypeObject*>TaskWaiter, inflight_traverse_of(<PyTypeObject*>TaskWaiter), waiter_break
     )
 
+    for number, name in enumerate((b"key", b"msg", b"group")):
+        inflight_show_member(<PyTypeObject*>Op, name, op_completion - (OP_REFERENCES - <int>number) * sizeof(PyObject*))
+
     # The names that users know them by: in reprs, in documentation, in error messages.
     inflight_rename(<PyTypeObject*>Op, b"inflight.Op")
     inflight_rename(<PyTypeObject*>OpSet, b"inflight.OpSet")

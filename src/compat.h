@@ -26,6 +26,15 @@
 /* How often this process came from a fork, counted from when it imported this module. */
 static uint64_t inflight_generation;
 
+/* The thread that runs signal handlers: in a child, the one that has forked. */
+static unsigned long inflight_main_thread;
+
+static inline int inflight_in_main_thread(void) { return PyThread_get_thread_ident() == inflight_main_thread; }
+static inline void inflight_take_new_process(void) {
+    inflight_generation++;
+    inflight_main_thread = PyThread_get_thread_ident();
+}
+
 #ifdef Py_GIL_DISABLED
 
 #define INFLIGHT_FREE_THREADED 1
@@ -96,7 +105,7 @@ static inline void inflight_unlock(inflight_mutex *self) {
 }
 static inline void inflight_enter_child(void) {
     memset(&inflight_renewing, 0, sizeof inflight_renewing);
-    inflight_generation++;
+    inflight_take_new_process();
 }
 
 #else /* with the GIL */
@@ -107,7 +116,7 @@ typedef struct { char unused; } inflight_mutex;
 static inline void inflight_lock_init(inflight_mutex *self) { (void)self; }
 static inline void inflight_lock(inflight_mutex *self) { (void)self; inflight_locking(0); }
 static inline void inflight_unlock(inflight_mutex *self) { (void)self; inflight_unlocking(); }
-static inline void inflight_enter_child(void) { inflight_generation++; }
+static inline void inflight_enter_child(void) { inflight_take_new_process(); }
 
 static inline uint64_t inflight_load(uint64_t *word) { return *word; }
 static inline void inflight_store(uint64_t *word, uint64_t value) { *word = value; }

@@ -49,8 +49,8 @@ cdef bint completion_wait(Completion* self, double limit) except -1:
         return True
     if limit <= 0:
         return False
-    waiter = ThreadWaiter()
-    deadline = now_seconds() + limit
+    waiter = <ThreadWaiter>ThreadWaiter.__new__(ThreadWaiter)
+    deadline = deadline_of(limit)
     remaining = limit
     try:
         while True:
@@ -64,7 +64,7 @@ cdef bint completion_wait(Completion* self, double limit) except -1:
             if remaining <= 0:
                 return False
             waiter.park(remaining)
-            remaining = deadline - now_seconds()
+            remaining = remaining_until(deadline)
     finally:
         inflight_lock(&self.lock)
         list_remove(&waiter.node)

@@ -3,6 +3,33 @@
 #define INFLIGHT_LAYOUT_H
 
 #include <Python.h>
+#include <string.h>
+#include <structmember.h>
+
+/* Shows the reference at `offset` as the attribute `name` instead of the property that has been there. The
+   interpreter reads a member of a structure without calling anything. */
+static int inflight_show_member(PyTypeObject *type, const char *name, size_t offset) {
+    PyGetSetDef *property = type->tp_getset;
+    PyMemberDef *member = PyMem_RawCalloc(1, sizeof *member);   /* as long as the type: for ever */
+    PyObject *descriptor;
+    int status;
+    if (member == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    while (strcmp(property->name, name) != 0) property++;
+    member->name = property->name;
+    member->doc = property->doc;
+    member->type = T_OBJECT_EX;
+    member->offset = (Py_ssize_t)offset;
+    member->flags = READONLY;
+    descriptor = PyDescr_NewMember(type, member);
+    if (descriptor == NULL) return -1;
+    status = PyDict_SetItemString(type->tp_dict, name, descriptor);
+    Py_DECREF(descriptor);
+    PyType_Modified(type);
+    return status;
+}
 
 static inline size_t inflight_weak_list_offset(PyTypeObject *type) { return (size_t)type->tp_weaklistoffset; }
 

@@ -25,6 +25,7 @@ cdef extern from "Python.h":
 
 cdef extern from "layout.h":
     size_t inflight_weak_list_offset(PyTypeObject* type)
+    int inflight_show_member(PyTypeObject* type, const char* name, size_t offset) except -1
     PyObject* inflight_new(PyTypeObject* type) except NULL
     PyObject* inflight_new_again(PyObject* memory)
     object owned "inflight_owned"(PyObject* reference)

@@ -223,7 +223,7 @@ cdef int raise_later(object error) noexcept:
     # A signal handler has raised while somebody was being woken, and what the caller came for has
     # been done: so it is as if the signal had come just after the call.
     try:
-        if main_thread().ident == PyThread_get_thread_ident():
+        if inflight_in_main_thread():
             retain(<PyObject*>error)
             if Py_AddPendingCall(raise_pending, <void*><PyObject*>error) == 0:
                 return 0

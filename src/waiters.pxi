@@ -155,6 +155,14 @@ cdef class Waiter:
         pass
 
 
+# Locks to be used again, all of them held; the GIL guards them. See rows.pxi.
+cdef enum:
+    SPARE_LOCKS = 64
+
+cdef PyThread_type_lock spare_locks[SPARE_LOCKS]
+cdef int spare_lock_count = 0
+
+
 @cython.final
 cdef class ThreadWaiter(Waiter):
     cdef PyThread_type_lock lock    # held, except between a wake-up and the park that consumes it
@@ -162,15 +170,29 @@ cdef class ThreadWaiter(Waiter):
 
     def __cinit__(self):
         # The main thread runs the signal handlers.
-        self.longest = LOOK_INTERVAL if main_thread().ident == PyThread_get_thread_ident() else 3600.0
+        self.longest = LOOK_INTERVAL if inflight_in_main_thread() else INFINITY
+        global spare_lock_count
+        if spare_lock_count:
+            spare_lock_count -= 1
+            self.lock = spare_locks[spare_lock_count]
+            return
         self.lock = PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError
         PyThread_acquire_lock(self.lock, NOWAIT_LOCK)
 
     def __dealloc__(self):
-        if self.lock != NULL:
+        global spare_lock_count
+        if self.lock == NULL:
+            return
+        # A wake-up that nobody has consumed has let go of it.
+        PyThread_acquire_lock(self.lock, NOWAIT_LOCK)
+        if INFLIGHT_FREE_THREADED or INFLIGHT_IS_PROOF or spare_lock_count == SPARE_LOCKS:
+            PyThread_release_lock(self.lock)
             PyThread_free_lock(self.lock)
+        else:
+            spare_locks[spare_lock_count] = self.lock
+            spare_lock_count += 1
 
     cdef void wake(self) noexcept:
         PyThread_release_lock(self.lock)
@@ -180,7 +202,10 @@ cdef class ThreadWaiter(Waiter):
         # what it waits for and at its clock, and parks again. Signal handlers run here, and raise
         # here.
         cdef PyLockStatus status
-        cdef long long microseconds = <long long>ceil(min(seconds, self.longest) * 1e6)
+        cdef long long microseconds = -1
+        seconds = min(seconds, self.longest)
+        if seconds < INFINITY:
+            microseconds = <long long>ceil(min(seconds, 3600.0) * 1e6)
         inflight_outside()
         inflight_count(PARKED)
         with nogil:
@@ -192,6 +217,15 @@ cdef class ThreadWaiter(Waiter):
 
 cdef inline double now_seconds() except -1:
     return <double>monotonic()
+
+
+cdef inline double deadline_of(double limit) except? -1:
+    # On the clock of timeouts. Who waits for ever never looks at a clock.
+    return INFINITY if limit == INFINITY else now_seconds() + limit
+
+
+cdef inline double remaining_until(double deadline) except? -1:
+    return INFINITY if deadline == INFINITY else deadline - now_seconds()
 
 
 cdef inline double seconds_of(object timeout) except? -1:
