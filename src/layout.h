@@ -36,8 +36,17 @@ static inline size_t inflight_weak_list_offset(PyTypeObject *type) { return (siz
 /* Not tracked by the collector, nothing in it set. */
 static inline PyObject *inflight_new(PyTypeObject *type) { return (PyObject *)PyObject_GC_New(PyObject, type); }
 
-/* The same in the memory of an instance that was deallocated, and not freed. */
-static inline PyObject *inflight_new_again(PyObject *memory) { return PyObject_Init(memory, Py_TYPE(memory)); }
+/* Keeps an instance that is being deallocated, as if it had a reference: it refers to nothing, and stays
+   tracked. False if it is to be freed, where references are accounted for. */
+static inline int inflight_keep(PyObject *self) {
+#if defined(Py_GIL_DISABLED) || defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS) || defined(INFLIGHT_PROOF)
+    (void)self;
+    return 0;
+#else
+    Py_SET_REFCNT(self, 1);
+    return 1;
+#endif
+}
 
 /* A reference that is handed over to Cython. */
 static inline PyObject *inflight_owned(PyObject *reference) { return reference; }

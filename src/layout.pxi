@@ -27,7 +27,8 @@ cdef extern from "layout.h":
     size_t inflight_weak_list_offset(PyTypeObject* type)
     int inflight_show_member(PyTypeObject* type, const char* name, size_t offset) except -1
     PyObject* inflight_new(PyTypeObject* type) except NULL
-    PyObject* inflight_new_again(PyObject* memory)
+    bint inflight_keep(PyObject* self)
+    Py_ssize_t Py_REFCNT(PyObject* self)
     object owned "inflight_owned"(PyObject* reference)
 
 

@@ -66,6 +66,7 @@ cdef class OpSet:
     # Written once, before the object is shared.
     cdef Row* row            # TAKEN
     cdef Lease lease         # None where the queue is not exclusive; next to the row: see layout.pxi
+    cdef Py_ssize_t seen     # by the collector, since it was made or used again
     cdef object __weakref__
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -234,31 +235,38 @@ cdef inline Row* opset_content(OpSet self) noexcept:
     return self.row if self.row != NULL else &NOTHING
 
 
-# OpSets to be used again, linked by `row`, as rows are: see rows.pxi.
-cdef PyObject* spare_opsets = NULL
-cdef int spare_opset_count = 0
-
+# OpSets to be used again, as rows are: see rows.pxi. They are kept alive, by one reference, and the
+# collector keeps track of them: to tell it of every row that comes and goes costs as much as the rest
+# of their making. One that the collector has seen may be garbage that it is about to clear, whatever it
+# has become by then, so that one is not kept. Rejected: a free list of Cython's, which tells the collector.
 cdef enum:
-    SPARE_OPSETS = 1 << 12   # 256 KB
+    SPARE_OPSETS = 1 << 10   # 64 KB
+
+cdef PyObject* spare_opsets[SPARE_OPSETS]
+cdef int spare_opset_count = 0
 
 
 cdef inline PyObject* opset_new(OpQueue queue) except NULL:
     # Made before a row is taken, so that nothing can fail once it was.
-    global spare_opsets, spare_opset_count
+    global spare_opset_count
     cdef PyObject* opset = NULL
-    if not INFLIGHT_FREE_THREADED:
-        opset = spare_opsets
-    if opset != NULL:
-        spare_opsets = <PyObject*>opset_row_of(opset)[0]
+    if not INFLIGHT_FREE_THREADED and spare_opset_count:
         spare_opset_count -= 1
-        inflight_new_again(opset)
-    else:
+        opset = spare_opsets[spare_opset_count]
+        if Py_REFCNT(opset) != 1:
+            # Somebody has it from gc.get_objects().
+            drop(opset)
+            opset = NULL
+        else:
+            (<OpSet>opset).seen = False
+    if opset == NULL:
         opset = inflight_new(<PyTypeObject*>OpSet)
         weak_list(opset, opset_weak_list)[0] = NULL
-    opset_row_of(opset)[0] = NULL
-    opset_lease(opset)[0] = <PyObject*>None
-    retain(<PyObject*>None)
-    PyObject_GC_Track(opset)
+        opset_row_of(opset)[0] = NULL
+        opset_lease(opset)[0] = <PyObject*>None
+        retain(<PyObject*>None)
+        (<OpSet>opset).seen = False
+        PyObject_GC_Track(opset)
     return opset if not queue.engine.exclusive else opset_leased(opset)
 
 
@@ -269,18 +277,14 @@ cdef PyObject* opset_leased(PyObject* opset) except NULL:
     return opset
 
 
-cdef inline void opset_discard(PyObject* self) noexcept:
-    # The memory of one that refers to nothing, and to which nothing refers.
-    global spare_opsets, spare_opset_count
-    if (
-        INFLIGHT_FREE_THREADED or INFLIGHT_IS_PROOF or spare_opset_count == SPARE_OPSETS
-        or not Py_IS_TYPE(self, <PyTypeObject*>OpSet)
-    ):
-        inflight_free(self)
-    else:
-        opset_row_of(self)[0] = <Row*>spare_opsets
-        spare_opsets = self
-        spare_opset_count += 1
+cdef inline bint opset_keep(PyObject* self) noexcept:
+    # False for one that is to be deallocated.
+    global spare_opset_count
+    if spare_opset_count == SPARE_OPSETS or not Py_IS_TYPE(self, <PyTypeObject*>OpSet) or not inflight_keep(self):
+        return False
+    spare_opsets[spare_opset_count] = self
+    spare_opset_count += 1
+    return True
 
 
 cdef inline void opset_fill(OpSet self, OpQueue queue, Row* row) noexcept:
