@@ -752,3 +752,37 @@ def test_an_abandoned_operation_whose_key_cannot_be_shown_fails_its_group(impl, 
         assert set(dropped()) == {"an operation was dropped unfinished"}
         # What must not be swallowed is at least told.
         assert set(unraisable) == {raised}
+
+
+def test_a_row_that_is_taken_while_the_collector_clears_another_is_not_cleared_with_it(impl):
+    """An OpSet that dies in the middle of a collection must not come back as one that the collector still has."""
+    queue = impl.OpQueue(10, 10)
+    taken = []
+
+    class Last:
+        def __del__(self):
+            taken.append(queue.dequeue(0))
+
+    other = impl.OpQueue(None, None)
+    for number in range(5):
+        # Rows are used again, so many are taken before, to have one that the collector meets last. What takes
+        # the next row is too old for the collection, so it is not finalized before anything is cleared, but
+        # when the list is, which lets go from its end: the row dies first.
+        ops = [other.submit(key) for key in range(2000)]
+        others = other.dequeue_many(2000)
+        first, second = queue.submit("first", number), queue.submit("second", number)
+        first.finish()
+        last = Last()
+        gc.collect()
+        garbage = [last]
+        garbage.insert(0, garbage)
+        garbage.append(queue.dequeue())
+        del garbage, last
+        gc.collect(0)
+        (row,) = taken
+        taken.clear()
+        assert row.key == "second"
+        assert list(row) == [second]
+        row.finish_all(number)
+        assert second.result(0) == number
+        assert sum(each.finish_all() for each in others) == len(ops)
