@@ -97,6 +97,7 @@ cdef extern from "compat.h" nogil:
     bint inflight_own_hash(PyObject* number, Py_hash_t* hash)
     bint inflight_has_hash(PyObject* str, Py_hash_t* hash)
     void inflight_prefetch(void* address)
+    void inflight_use_huge_pages(void* memory, size_t size)
     bint inflight_same_str(PyObject* a, PyObject* b)
     bint inflight_same_int(PyObject* a, PyObject* b)
 
@@ -110,6 +111,7 @@ cdef extern from "proof.h" nogil:
     void* inflight_calloc(size_t count, size_t size)
     void* inflight_realloc(void* memory, size_t size)
     void* inflight_small_malloc(size_t size)
+    void* inflight_small_realloc(void* memory, size_t size)
 
 # The kernel's functions are `nogil` because they run no Python code, but they are called with the
 # GIL, or an attached thread: some use the object allocator, all count references.

@@ -380,9 +380,10 @@ cdef inline Row* engine_take_ready(Engine* self, double now, WakeChain* wake) no
 
 
 cdef inline void engine_foresee(Engine* self, Row* row) noexcept nogil:
-    # Fetches what the next call will need of this row, the next to be taken, and of the one after it.
-    # In a deep queue all of it is far away, and a call would wait for one thing after the other.
-    if row != NULL:
+    # Fetches what calls to come will need: `row` is the next to be taken. In a deep queue all of it is
+    # far away, and a call would wait for one thing after the other.
+    if row != NULL and row.next != NULL:
+        row = row.next
         inflight_prefetch(row.key)
         inflight_prefetch(&self.index.main.slots[table_home(&self.index.main, row.hash)])
         if row.next != NULL:

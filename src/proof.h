@@ -96,5 +96,8 @@ static inline void *inflight_realloc(void *memory, size_t size) {
 static inline void *inflight_small_malloc(size_t size) {
     return inflight_may_allocate() ? PyMem_Malloc(size) : NULL;
 }
+static inline void *inflight_small_realloc(void *memory, size_t size) {
+    return inflight_may_allocate() ? PyMem_Realloc(memory, size) : NULL;
+}
 
 #endif

@@ -31,7 +31,7 @@ cdef union RowPlace:
 
 cdef union RowContent:
     PyObject* one            # an owned reference, if there is no more than one
-    PyObject** many          # owned references; room for 4, 8, 16 and so on
+    PyObject** many          # owned references; room for 4, 16, 64, and then twice as many each time
 
 
 cdef union RowTurn:
@@ -109,7 +109,7 @@ cdef inline void row_start(Row* row, PyObject* op) noexcept nogil:
 
 cdef inline bint row_append(Row* row, PyObject* op) noexcept nogil:
     # Another one; false, and nothing changed, if there is no memory.
-    if (row.count == 1 or (row.count >= 4 and row.count & (row.count - 1) == 0)) and not row_grow(row):
+    if row.count & (row.count - 1) == 0 and row_is_full(row) and not row_grow(row):
         return False
     retain(op)
     row.ops.many[row.count] = op
@@ -117,14 +117,19 @@ cdef inline bint row_append(Row* row, PyObject* op) noexcept nogil:
     return True
 
 
+cdef inline bint row_is_full(Row* row) noexcept nogil:
+    # The count is a power of two.
+    return row.count >= 64 or row.count & (1 | 4 | 16) != 0
+
+
 cdef bint row_grow(Row* row) noexcept nogil:
-    # It is full: with one, or with a power of two.
+    # It is full.
     cdef PyObject* one = row.ops.one
     cdef PyObject** many = NULL if row.count == 1 else row.ops.many
-    cdef uint32_t capacity = 4 if row.count == 1 else row.count * 2
+    cdef uint32_t capacity = row.count * 4 if row.count < 64 else row.count * 2
     if capacity < row.count:
         return False    # 2**31 operations under one key
-    many = <PyObject**>inflight_realloc(many, <size_t>capacity * sizeof(PyObject*))
+    many = <PyObject**>inflight_small_realloc(many, <size_t>capacity * sizeof(PyObject*))
     if many == NULL:
         return False
     if row.count == 1:
@@ -158,7 +163,7 @@ cdef void row_free(Row* row) noexcept:
     elif count:
         for i in range(count):
             drop(many[i])
-        PyMem_RawFree(many)
+        PyMem_Free(many)
     drop(key)
 
 
