@@ -97,7 +97,6 @@ cdef extern from "compat.h" nogil:
     bint inflight_own_hash(PyObject* number, Py_hash_t* hash)
     bint inflight_has_hash(PyObject* str, Py_hash_t* hash)
     void inflight_prefetch(void* address)
-    void inflight_use_huge_pages(void* memory, size_t size)
     bint inflight_same_str(PyObject* a, PyObject* b)
     bint inflight_same_int(PyObject* a, PyObject* b)
 

@@ -180,18 +180,6 @@ static inline int inflight_has_hash(PyObject *str, Py_hash_t *hash) {
 #define inflight_prefetch(address) ((void)(address))
 #endif
 
-/* For large memory that is read here and there: most of the cost is then that of finding the page. */
-#ifdef __linux__
-#include <sys/mman.h>
-static inline void inflight_use_huge_pages(void *memory, size_t size) {
-    const uintptr_t page = 4096, huge = 1 << 21;
-    uintptr_t start = ((uintptr_t)memory + page - 1) & ~(page - 1);
-    if (size >= 2 * huge) (void)madvise((void *)start, ((uintptr_t)memory + size - start) & ~(page - 1), MADV_HUGEPAGE);
-}
-#else
-static inline void inflight_use_huge_pages(void *memory, size_t size) { (void)memory; (void)size; }
-#endif
-
 #if PY_VERSION_HEX < 0x030D0000
 #define Py_IsFinalizing _Py_IsFinalizing
 #endif

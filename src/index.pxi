@@ -58,10 +58,7 @@ cdef bint table_init(Table* table, int bits) noexcept nogil:
     table.shift = 64 - (bits - INDEX_BLOCK_BITS)
     table.used = 0
     table.room = (table.mask + 1) // 4 * 3
-    if table.slots == NULL:
-        return False
-    inflight_use_huge_pages(table.slots, (table.mask + 1) * sizeof(Slot))
-    return True
+    return table.slots != NULL
 
 
 cdef inline void table_insert(Table* table, Row* row, Py_hash_t hash) noexcept nogil:
