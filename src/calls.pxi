@@ -45,7 +45,7 @@ cdef inline int queue_check_op(object op) except -1:
     return 0
 
 
-cdef int queue_enqueue(OpQueue self, PyObject* key, PyObject* op, double limit) except -1:
+cdef inline int queue_enqueue(OpQueue self, PyObject* key, PyObject* op, double limit) except -1:
     # Waits for at most `limit` seconds. Without a wait, nothing but the kernel is called.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef Probe probe

@@ -368,6 +368,16 @@ cdef inline bint op_publish(Op self, uint64_t state, object outcome, WakeChain* 
     return first
 
 
+cdef inline bint op_conclude(
+    PyObject* op, uint64_t state, object outcome, WakeChain* wake, PyObject** passed_on
+) noexcept:
+    # False if it was finished before.
+    if not op_publish(<Op>op, state, outcome, wake):
+        return False
+    op_announce(<Op>op, wake, passed_on)
+    return True
+
+
 cdef inline void op_announce(Op self, WakeChain* wake, PyObject** passed_on) noexcept:
     # The waiters, the callbacks, the group. `passed_on` becomes the first exception that must be passed
     # on, unless there was one before.

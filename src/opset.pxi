@@ -97,9 +97,9 @@ cdef class OpSet:
         ['early', 'late']
         """
         if error is None:
-            return opset_finish(self, SUCCEEDED, result, None)
+            return opset_finish(self, SUCCEEDED, result)
         check_error(error)
-        return opset_finish(self, FAILED, (error, error.__traceback__), None)
+        return opset_finish(self, FAILED, (error, error.__traceback__))
 
     def finish_each(self, results):
         """Finish every operation that is not finished yet with the result at its position.
@@ -134,7 +134,7 @@ cdef class OpSet:
                 outcomes[i] = (FAILED, (outcome, outcome.__traceback__))
             else:
                 outcomes[i] = (SUCCEEDED, outcome)
-        return opset_finish(self, PENDING, None, outcomes)
+        return opset_finish_each(self, outcomes)
 
     def release(self):
         """Give the key back: what gathered behind it is queued, at the back. Idempotent, O(1).
@@ -299,22 +299,31 @@ cdef tuple opset_tuple(OpSet self):
     return tuple([<object>row_ops(row)[i] for i in range(row.count)])
 
 
-cdef Py_ssize_t opset_finish(OpSet self, uint64_t state, object outcome, list outcomes) except -1:
-    # Finishes all with one outcome, or each with its own. Whatever callbacks and reducers do, all
-    # are finished; the first exception to be passed on is raised after the last.
+cdef Py_ssize_t opset_finish(OpSet self, uint64_t state, object outcome) except -1:
+    # Finishes all with one outcome. Whatever callbacks and reducers do, all are finished; the first
+    # exception to be passed on is raised after the last.
+    cdef Row* row = opset_content(self)
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef PyObject* passed_on = NULL
+    cdef Py_ssize_t count = 0
+    cdef uint32_t i
+    for i in range(row.count):
+        count += op_conclude(row_ops(row)[i], state, outcome, &wake, &passed_on)
+    if passed_on != NULL:
+        raise_passed_on(passed_on)
+    return count
+
+
+cdef Py_ssize_t opset_finish_each(OpSet self, list outcomes) except -1:
+    # The same with one (state, outcome) for each.
     cdef Row* row = opset_content(self)
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef PyObject* passed_on = NULL
     cdef Py_ssize_t count = 0
     cdef Py_ssize_t i
-    cdef PyObject* op
     for i in range(row.count):
-        op = row_ops(row)[i]
-        if outcomes is not None:
-            state, outcome = <tuple>outcomes[i]
-        if op_publish(<Op>op, state, outcome, &wake):
-            count += 1
-            op_announce(<Op>op, &wake, &passed_on)
+        state, outcome = <tuple>outcomes[i]
+        count += op_conclude(row_ops(row)[i], state, outcome, &wake, &passed_on)
     if passed_on != NULL:
         raise_passed_on(passed_on)
     return count
@@ -341,7 +350,7 @@ cdef int opset_fail(OpSet self, object exc) except -1:
         outcome = (error, error.__traceback__)
     except MemoryError:
         outcome = NO_ERROR_OUTCOME if isinstance(exc, Exception) else NO_CANCELLATION_OUTCOME
-    opset_finish(self, FAILED, outcome, None)
+    opset_finish(self, FAILED, outcome)
     return 0
 
 
