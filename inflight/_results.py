@@ -78,14 +78,14 @@ class Results(Mapping[K, Response[K, M, R]], Generic[K, M, R]):
         responses = self._responses
         if responses is None:
             # Two threads may both get here and make equal tuples; either may stay.
-            responses = tuple(Response(op, *op._outcome()) for op in self._in_order())
+            responses = tuple([Response(op, *op._outcome()) for op in self._in_order()])
             object.__setattr__(self, "_responses", responses)
         return responses
 
     @property
     def errors(self) -> tuple[BaseException, ...]:
         """The error of every operation that failed, in add order. O(n)."""
-        return tuple(response.error for response in self.responses if response.error is not None)
+        return tuple([response.error for response in self.responses if response.error is not None])
 
     def raise_for_errors(self) -> None:
         """Raise all errors as one group, if there is any: an ``ExceptionGroup`` where all of them

@@ -98,7 +98,12 @@ cdef Mailbox mailbox_of(object loop):
         found = PyDict_GetItem(<object>here, MAILBOX)
         if found != NULL and (<Mailbox>found).loop_ref() is loop:
             return <Mailbox>found
-    mailbox = mailboxes.setdefault(loop, Mailbox(loop))
+    # No setdefault: CPython 3.13 miscounts a dict that has no memory to grow in it, and reads past its end
+    # later. Nobody else puts it there meanwhile, as one thread only runs the loop.
+    mailbox = mailboxes.get(loop)
+    if mailbox is None:
+        mailbox = Mailbox(loop)
+        mailboxes[loop] = mailbox
     if here != NULL:
         (<dict>here)[MAILBOX] = mailbox
     return mailbox

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator
+from functools import partial
 from time import monotonic
 from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ class Outcome:
         if OUTCOME in cell:
             return
         slot = next(_slots)
-        waiter = TaskWaiter(lambda _: cell.pop(slot, None))
+        waiter = TaskWaiter(partial(cell.pop, slot))
         try:
             cell[slot] = waiter
             while True:

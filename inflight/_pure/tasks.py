@@ -240,7 +240,11 @@ class TaskWaiter(Waiter):
         # Written once.
         self._loop = current_loop()
         mailbox = _mailboxes.get(self._loop)
-        self._mailbox = _mailboxes.setdefault(self._loop, Mailbox()) if mailbox is None else mailbox
+        if mailbox is None:
+            # No setdefault: CPython 3.13 miscounts a dict that has no memory to grow in it, and reads past
+            # its end later. Nobody else puts it there meanwhile, as one thread only runs the loop.
+            mailbox = _mailboxes[self._loop] = Mailbox()
+        self._mailbox = mailbox
         self._leave = leave
         self._wakeup = None
         self._context = None

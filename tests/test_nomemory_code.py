@@ -1,0 +1,42 @@
+"""What the sources keep clear of, because CPython gets it wrong without memory.
+
+From 3.12 on, a function that cannot be made for want of memory takes a reference to its code with it
+(gh-122752): after the second time the code is gone, and the next call crashes. So no call of this library
+makes one, be it a lambda or a generator expression. Checked in what the compiler has made of the sources:
+3.11, which makes a function for each list comprehension too, has no such fault.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+import inflight
+
+PACKAGE = Path(inflight.__file__).parent
+SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if "_cli" not in path.parts]
+
+ALLOWED = ("_check", "_check_rows", "TrioLoop.park")
+"""Checks of tests; and Trio, which makes functions of its own all the time."""
+
+
+def made_in_calls(code, inside=False):
+    """The names of the functions that functions in this code make."""
+    found = []
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            if inside and constant.co_flags & inspect.CO_OPTIMIZED:
+                found.append(f"{code.co_qualname} makes {constant.co_name}")
+            if not code.co_qualname.endswith(ALLOWED) or not inside:
+                found += made_in_calls(constant, bool(constant.co_flags & inspect.CO_OPTIMIZED))
+    return [each for each in found if not each.split(" makes ")[0].endswith(ALLOWED)]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a list comprehension is a function there")
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_call_makes_a_function(path):
+    assert made_in_calls(compile(path.read_text(encoding="utf-8"), path.name, "exec")) == []
