@@ -127,7 +127,8 @@ cdef extern from "Python.h":
 # function can end in an error that is none (CPython loses the exception with the object of the frame),
 # and an `except` clause sees nothing of it. These find out, and raise; Cython's own calls do not.
 # For the same want of memory an exception may have no traceback, with which Cython's code crashes
-# where an `except` clause is left by `return`, `break` or `continue`: here, none is.
+# where an `except` clause is left by `return`, `break` or `continue`: here, none is. Nor is there any
+# list comprehension: where Cython's cannot append, it drops the item twice.
 cdef extern from "Python.h":
     object PyObject_CallOneArg(object function, object argument)
     object PyObject_CallFunctionObjArgs(object function, ...)

@@ -413,7 +413,7 @@ cdef void group_show(CallGroup self, object results) noexcept:
     # whose entry a signal handler might raise and so keep the reducer from running. Without memory
     # for the tuple, the stack stays, and the Results ask for it when somebody looks at them.
     cdef Py_ssize_t count = <Py_ssize_t>inflight_load(&self.added)
-    cdef PyObject* ops = PyTuple_New(count)
+    cdef PyObject* ops = PyTuple_TryNew(count)
     cdef PyObject* top
     cdef Op op
     if ops == NULL:
@@ -445,8 +445,6 @@ cdef object group_ops(CallGroup self):
 cdef extern from "Python.h":
     # For a slot of Results, none of these allocates.
     int set_once "PyObject_GenericSetAttr"(object results, object name, object value) except -1
-    PyObject* PyTuple_New(Py_ssize_t size) noexcept
-    void PyTuple_SET_ITEM(PyObject* items, Py_ssize_t i, PyObject* item) noexcept   # takes over a reference
     void PyErr_Clear() noexcept
 
 

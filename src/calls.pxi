@@ -301,7 +301,9 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
         if count == 0:
             return rows
         count += spare
-        filled = rows + [owned(opset_new(self)) for i in range(count)]
+        filled = rows[:]
+        for i in range(count):
+            filled.append(owned(opset_new(self)))
         taken = <Row**>inflight_malloc(<size_t>count * sizeof(Row*))
         if taken == NULL:
             raise MemoryError

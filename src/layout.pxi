@@ -21,6 +21,9 @@ cdef extern from "Python.h":
     # Borrowed references.
     PyObject* PyTuple_GET_ITEM(object items, Py_ssize_t i)
     PyObject* PyList_GET_ITEM(object items, Py_ssize_t i)
+    PyObject* PyTuple_New(Py_ssize_t size) except NULL
+    PyObject* PyTuple_TryNew "PyTuple_New"(Py_ssize_t size) noexcept
+    void PyTuple_SET_ITEM(PyObject* items, Py_ssize_t i, PyObject* item) noexcept   # takes over a reference
     bint Py_IS_TYPE(PyObject* instance, PyTypeObject* type)
 
 cdef extern from "layout.h":

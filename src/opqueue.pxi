@@ -546,6 +546,7 @@ cdef class OpQueue:
         cdef WakeChain wake = WakeChain(NULL, NULL)
         cdef Engine* engine = &self.engine
         cdef Py_ssize_t figures[12]
+        cdef list shown = []
         cdef Py_ssize_t i
         cdef double now = self.now()
         inflight_lock(&engine.lock)
@@ -565,7 +566,9 @@ cdef class OpQueue:
         figures[11] = engine.requeued
         inflight_unlock(&engine.lock)
         wake_all(&wake)
-        return QueueStats._make([figures[i] for i in range(12)])
+        for i in range(12):
+            shown.append(figures[i])
+        return QueueStats._make(shown)
 
     def __len__(self):
         """How many distinct keys wait, those behind owned keys included."""

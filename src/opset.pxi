@@ -296,7 +296,12 @@ cdef inline void opset_fill(OpSet self, OpQueue queue, Row* row) noexcept:
 
 cdef tuple opset_tuple(OpSet self):
     cdef Row* row = opset_content(self)
-    return tuple([<object>row_ops(row)[i] for i in range(row.count)])
+    cdef tuple ops = <tuple>owned(PyTuple_New(row.count))
+    cdef uint32_t i
+    for i in range(row.count):
+        retain(row_ops(row)[i])
+        PyTuple_SET_ITEM(<PyObject*>ops, i, row_ops(row)[i])
+    return ops
 
 
 cdef Py_ssize_t opset_finish(OpSet self, uint64_t state, object outcome) except -1:
