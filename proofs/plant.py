@@ -115,8 +115,8 @@ FAULTS = [
     Fault(
         "an operation in a row is not retained",
         "src/rows.pxi",
-        "    retain(op)\n",
-        "",
+        "    retain(op)\n    row.ops.one = op\n",
+        "    row.ops.one = op\n",
     ),
     Fault(
         "the key of a row is not retained",
@@ -199,14 +199,14 @@ FAULTS = [
     Fault(
         "a row goes back to the end of the line",
         "src/rows.pxi",
-        "    while after != NULL and after.seq < row.seq:\n",
+        "    while after != NULL and after.turn.seq < row.turn.seq:\n",
         "    while after != NULL:\n",
     ),
     Fault(
         "a list forgets its tail",
         "src/rows.pxi",
-        "    if row.next == NULL:\n        rows.tail = row.prev\n    else:\n        row.next.prev = row.prev\n",
-        "    if row.next != NULL:\n        row.next.prev = row.prev\n",
+        "    if row.next == NULL:\n        rows.tail = before\n    else:\n        row.next.place.prev = before\n",
+        "    if row.next != NULL:\n        row.next.place.prev = before\n",
     ),
     Fault(
         "a group completes while it is held",
