@@ -127,8 +127,8 @@ FAULTS = [
     Fault(
         "the key of a row is never dropped",
         "src/rows.pxi",
-        "        PyMem_RawFree(many)\n    drop(key)\n",
-        "        PyMem_RawFree(many)\n",
+        "        PyMem_Free(many)\n    drop(key)\n",
+        "        PyMem_Free(many)\n",
     ),
     Fault(
         "a candidate for comparison is not retained",

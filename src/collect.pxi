@@ -114,7 +114,6 @@ cdef int queue_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
 cdef int opset_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef PyObject* lease = opset_lease(self)[0]
     cdef int stop = 0
-    (<OpSet>self).seen = True
     if lease != <PyObject*>None:
         stop = visit(lease, arg)
     return stop or row_visit(opset_row_of(self)[0], visit, arg)
@@ -247,10 +246,11 @@ cdef void wait_bury(PyObject* self) noexcept:
 cdef void opset_dealloc(PyObject* self) noexcept:
     # Most are kept, and become like new before anything is dropped. The row is freed as if they were
     # deallocated; where that would be too deep, they are.
-    cdef Row* row = opset_row_of(self)[0]
     global nesting
+    cdef Row* row = opset_row_of(self)[0]
+    PyObject_GC_UnTrack(self)
     if (
-        not INFLIGHT_FREE_THREADED and not (<OpSet>self).seen and nesting < DEEP and weak_list(self, opset_weak_list)[0] == NULL
+        not INFLIGHT_FREE_THREADED and nesting < DEEP and weak_list(self, opset_weak_list)[0] == NULL
         and opset_lease(self)[0] == <PyObject*>None and opset_keep(self)
     ):
         opset_row_of(self)[0] = NULL

@@ -36,8 +36,8 @@ static inline size_t inflight_weak_list_offset(PyTypeObject *type) { return (siz
 /* Not tracked by the collector, nothing in it set. */
 static inline PyObject *inflight_new(PyTypeObject *type) { return (PyObject *)PyObject_GC_New(PyObject, type); }
 
-/* Keeps an instance that is being deallocated, as if it had a reference: it refers to nothing, and stays
-   tracked. False if it is to be freed, where references are accounted for. */
+/* Keeps an instance that is being deallocated, as if it had a reference. False if it is to be freed after all,
+   where references are accounted for. */
 static inline int inflight_keep(PyObject *self) {
 #if defined(Py_GIL_DISABLED) || defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS) || defined(INFLIGHT_PROOF)
     (void)self;

@@ -31,7 +31,6 @@ cdef extern from "layout.h":
     int inflight_show_member(PyTypeObject* type, const char* name, size_t offset) except -1
     PyObject* inflight_new(PyTypeObject* type) except NULL
     bint inflight_keep(PyObject* self)
-    Py_ssize_t Py_REFCNT(PyObject* self)
     object owned "inflight_owned"(PyObject* reference)
 
 

@@ -66,7 +66,6 @@ cdef class OpSet:
     # Written once, before the object is shared.
     cdef Row* row            # TAKEN
     cdef Lease lease         # None where the queue is not exclusive; next to the row: see layout.pxi
-    cdef Py_ssize_t seen     # by the collector, since it was made or used again
     cdef object __weakref__
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -235,10 +234,10 @@ cdef inline Row* opset_content(OpSet self) noexcept:
     return self.row if self.row != NULL else &NOTHING
 
 
-# OpSets to be used again, as rows are: see rows.pxi. They are kept alive, by one reference, and the
-# collector keeps track of them: to tell it of every row that comes and goes costs as much as the rest
-# of their making. One that the collector has seen may be garbage that it is about to clear, whatever it
-# has become by then, so that one is not kept. Rejected: a free list of Cython's, which tells the collector.
+# OpSets to be used again, as rows are: see rows.pxi. They are kept as they are, with one reference, and
+# the collector knows nothing of them meanwhile. Rejected: a free list of Cython's, which makes them anew;
+# leaving them with the collector, which costs less, but it may be about to clear one, and after
+# gc.freeze() would never look at them again.
 cdef enum:
     SPARE_OPSETS = 1 << 10   # 64 KB
 
@@ -249,24 +248,17 @@ cdef int spare_opset_count = 0
 cdef inline PyObject* opset_new(OpQueue queue) except NULL:
     # Made before a row is taken, so that nothing can fail once it was.
     global spare_opset_count
-    cdef PyObject* opset = NULL
+    cdef PyObject* opset
     if not INFLIGHT_FREE_THREADED and spare_opset_count:
         spare_opset_count -= 1
         opset = spare_opsets[spare_opset_count]
-        if Py_REFCNT(opset) != 1:
-            # Somebody has it from gc.get_objects().
-            drop(opset)
-            opset = NULL
-        else:
-            (<OpSet>opset).seen = False
-    if opset == NULL:
+    else:
         opset = inflight_new(<PyTypeObject*>OpSet)
         weak_list(opset, opset_weak_list)[0] = NULL
         opset_row_of(opset)[0] = NULL
         opset_lease(opset)[0] = <PyObject*>None
         retain(<PyObject*>None)
-        (<OpSet>opset).seen = False
-        PyObject_GC_Track(opset)
+    PyObject_GC_Track(opset)
     return opset if not queue.engine.exclusive else opset_leased(opset)
 
 

@@ -786,3 +786,24 @@ def test_a_row_that_is_taken_while_the_collector_clears_another_is_not_cleared_w
         row.finish_all(number)
         assert second.result(0) == number
         assert sum(each.finish_all() for each in others) == len(ops)
+
+
+def test_a_row_in_a_cycle_is_collected_whatever_was_frozen_before(impl):
+    """Programs freeze what there is before they fork; a row made of what was spare then is no part of that."""
+    queue = impl.DedupeQueue(None, None)
+    for key in range(100):
+        queue.submit(key).cancel()
+    queue.drain()
+    gc.collect()
+    gc.freeze()
+    try:
+        op = queue.submit("a")
+        row = queue.dequeue()
+        op.finish(row)
+        dead = weakref.ref(row)
+        del op, row
+        gc.collect()
+        assert dead() is None
+        assert "a" not in queue
+    finally:
+        gc.unfreeze()
