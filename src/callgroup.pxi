@@ -368,18 +368,20 @@ cdef inline bint group_count_down(CallGroup self, uint64_t step, uint64_t flags)
 cdef int group_step(CallGroup self, uint64_t step, uint64_t flags) except -1:
     cdef object passed_on
     if group_count_down(self, step, flags):
-        passed_on = group_complete(self, None)
+        passed_on = group_complete(self)
         if passed_on is not None:
             raise passed_on
     return 0
 
 
-cdef object group_complete(CallGroup self, object passed_on):
-    # The reducer, then the group's waiters and callbacks. Called once; raises nothing.
+cdef object group_complete(CallGroup self):
+    # The reducer, then the group's waiters and callbacks. Called once; raises nothing, and returns the
+    # first exception that must be passed on.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef object on_complete = self.on_complete
     cdef object outcome = self.outcome
     cdef object failure = None
+    cdef object passed_on = None
     cdef uint64_t state = REDUCED
     self.on_complete = None
     group_show(self, outcome)

@@ -215,10 +215,7 @@ cdef PyObject* queue_take_one(OpQueue self) except NULL:
 
 cdef PyObject* queue_await_one(OpQueue self, PyObject* opset) except NULL:
     cdef OpSet filled = <OpSet>owned(opset)
-    cdef Row* row
-    if queue_wait_to_dequeue(self, INFINITY, &row) != TAKEN_ROW:
-        raise QueueClosedError("the queue is closed and drained")
-    opset_fill(filled, self, row)
+    queue_dequeue(self, filled, INFINITY, None)
     retain(opset)
     return opset
 

@@ -15,8 +15,6 @@ cdef const char* index_check(Index* index) noexcept nogil:
         return b"the table's count of used slots is wrong"
     if index.main.used * 4 > (index.main.mask + 1) * 3:
         return b"the table is too full"
-    if index.settling != (index.old.slots != NULL or index.spent != NULL):
-        return b"there is more to settle, or less, than the index says"
     if index.old.slots != NULL:
         seen = 0
         for i in range(index.old.mask + 1):

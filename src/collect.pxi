@@ -37,7 +37,6 @@ cdef extern from "collect.h":
 
 cdef extern from "Python.h":
     int PyObject_CallFinalizerFromDealloc(PyObject* self)
-    void PyObject_GC_UnTrack(PyObject* self)
     void PyObject_ClearWeakRefs(PyObject* self)
 
 
@@ -248,7 +247,6 @@ cdef void opset_dealloc(PyObject* self) noexcept:
     # deallocated; where that would be too deep, they are.
     global nesting
     cdef Row* row = opset_row_of(self)[0]
-    PyObject_GC_UnTrack(self)
     if (
         not INFLIGHT_FREE_THREADED and nesting < DEEP and weak_list(self, opset_weak_list)[0] == NULL
         and opset_lease(self)[0] == <PyObject*>None and opset_keep(self)

@@ -369,13 +369,19 @@ cdef inline Row* engine_take_ready(Engine* self, double now, WakeChain* wake) no
     # For a caller who does not wait: the oldest row that is ready, or NULL.
     cdef Row* row
     engine_enter(self, now, wake)
-    row = self.ready.head
+    row = engine_take_oldest(self)
     if row != NULL:
-        # Nobody is in the list (invariant 2).
+        engine_settle(self, wake)
+    return row
+
+
+cdef inline Row* engine_take_oldest(Engine* self) noexcept nogil:
+    # To be settled, like engine_take. While there is one, nobody is in the list (invariant 2).
+    cdef Row* row = self.ready.head
+    if row != NULL:
         rows_remove_head(&self.ready)
         engine_foresee(self, self.ready.head)
         engine_take(self, row)
-        engine_settle(self, wake)
     return row
 
 
@@ -406,11 +412,11 @@ cdef Answer engine_dequeue(
         node.row = NULL
         row.place.waiter = NULL
         engine_take(self, row)
+    else:
+        row = engine_take_oldest(self)
+    if row != NULL:
         engine_settle(self, wake)
         taken[0] = row
-        return TAKEN_ROW
-    taken[0] = engine_take_ready(self, now, wake)
-    if taken[0] != NULL:
         return TAKEN_ROW
     if self.closed and self.waiting == 0 and self.owned == 0:
         if node != NULL:
@@ -452,11 +458,7 @@ cdef Py_ssize_t engine_dequeue_many(
     cdef Row* following
     engine_enter(self, now, wake)
     while count < limit and self.ready.head != NULL:
-        row = self.ready.head
-        rows_remove_head(&self.ready)
-        engine_foresee(self, self.ready.head)
-        engine_take(self, row)
-        taken[count] = row
+        taken[count] = engine_take_oldest(self)
         count += 1
     row = self.open.head if opened else NULL
     while count < limit and row != NULL:

@@ -35,7 +35,7 @@ cdef PyObject* call_finish_all(OpSet self, PyObject** arguments, Py_ssize_t coun
     if count > 1 or names != NULL:
         return opset_finish_all_method(<PyObject*>self, arguments, count, names)
     return PyLong_FromSsize_t(
-        opset_finish(self, SUCCEEDED, <object>(arguments[0] if count else <PyObject*>None))
+        opset_finish(self, SUCCEEDED, <object>(arguments[0] if count else <PyObject*>None), None)
     )
 
 

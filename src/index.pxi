@@ -26,7 +26,6 @@ cdef struct Table:
 
 cdef struct Index:
     Table main
-    bint settling            # whether rows move, or memory is still to be given back
     Table old                # slots is NULL unless rows are moving
     size_t cursor            # slots of old before this one have moved
     Slot* spent              # a table from which all have moved, or NULL
@@ -132,7 +131,7 @@ cdef inline bint index_insert(Index* index, Probe* probe, Row* row) noexcept nog
     # The probe has just not found it; false, and nothing changed, if there is no memory to grow.
     if index.main.used >= index.main.room and not index_resize(index, +1):
         return False
-    if index.settling:
+    if index_is_settling(index):
         index_settle(index)
         table_insert(&index.main, row, probe.hash)
     else:
@@ -148,7 +147,7 @@ cdef inline void index_remove(Index* index, Row* row) noexcept nogil:
         slot = table_slot_of(&index.old, row)
         slot.row = &TOMBSTONE
         index.old.used -= 1
-    if index.settling:
+    if index_is_settling(index):
         index_settle(index)
     elif index.main.mask >= INDEX_KEPT and index.main.used * INDEX_SPARSE < index.main.mask:
         index_resize(index, -2)
@@ -184,15 +183,19 @@ cdef inline void table_close_gap(Table* table, Slot* slot) noexcept nogil:
 cdef bint index_resize(Index* index, int by) noexcept nogil:
     # Starts moving to a table of 2**by times as many slots.
     cdef Table table
-    while index.settling:
+    while index_is_settling(index):
         index_settle(index)     # for nothing, unless INDEX_STEP was chosen wrong
     if not table_init(&table, 64 - index.main.shift + INDEX_BLOCK_BITS + by):
         return False
     index.old = index.main
     index.main = table
     index.cursor = 0
-    index.settling = True
     return True
+
+
+cdef inline bint index_is_settling(Index* index) noexcept nogil:
+    # Whether rows move, or memory is still to be given back.
+    return index.old.slots != NULL or index.spent != NULL
 
 
 cdef void index_settle(Index* index) noexcept nogil:
@@ -209,7 +212,6 @@ cdef void index_settle(Index* index) noexcept nogil:
     else:
         PyMem_RawFree(index.spent)
         index.spent = NULL
-        index.settling = False
 
 
 cdef void index_move(Index* index) noexcept nogil:
@@ -228,5 +230,3 @@ cdef void index_move(Index* index) noexcept nogil:
         index.spent = old.slots
         index.spent_slots = old.mask + 1
         old.slots = NULL
-
-

@@ -18,6 +18,7 @@ cdef size_t op_completion, op_below, op_weak_list, opset_row, opset_weak_list
 
 cdef extern from "Python.h":
     void PyObject_GC_Track(PyObject* self)
+    void PyObject_GC_UnTrack(PyObject* self)
     # Borrowed references.
     PyObject* PyTuple_GET_ITEM(object items, Py_ssize_t i)
     PyObject* PyList_GET_ITEM(object items, Py_ssize_t i)

@@ -268,13 +268,13 @@ cdef int op_abandon(Op self) except -1:
         outcome = (OpAbandonedError(text), None)
     except BaseException as error:
         pass_on(&passed_on, error)
-    if op_publish(self, FAILED, outcome, &wake):
-        op_announce(self, &wake, &passed_on)
+    op_conclude(<PyObject*>self, FAILED, outcome, &wake, &passed_on)
     try:
         warn_here(text, ResourceWarning, self)
     except BaseException as error:
         pass_on(&passed_on, error)
-    return raise_passed_on(passed_on)
+    raise_passed_on(passed_on)
+    return 0
 
 
 cdef int warn_here(str text, object category, object source) except -1:
@@ -337,17 +337,14 @@ cdef inline bint op_try_finish(Op self, object result, object error) except -1:
     # False if it was finished before. Raises what callbacks and the reducer must pass on.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef PyObject* passed_on = NULL
+    cdef bint first
     if error is None:
-        if not op_publish(self, SUCCEEDED, result, &wake):
-            return False
+        first = op_conclude(<PyObject*>self, SUCCEEDED, result, &wake, &passed_on)
     else:
         check_error(error)
-        if not op_publish(self, FAILED, (error, error.__traceback__), &wake):
-            return False
-    op_announce(self, &wake, &passed_on)
-    if passed_on != NULL:
-        raise_passed_on(passed_on)
-    return True
+        first = op_conclude(<PyObject*>self, FAILED, (error, error.__traceback__), &wake, &passed_on)
+    raise_passed_on(passed_on)
+    return first
 
 
 cdef inline bint op_publish(Op self, uint64_t state, object outcome, WakeChain* wake) noexcept:
@@ -387,21 +384,21 @@ cdef inline void op_announce(Op self, WakeChain* wake, PyObject** passed_on) noe
     if self.completion.callbacks != NULL:
         pass_on(passed_on, completion_call_back(&self.completion, self, None))
     if group != <PyObject*>None and group_op_finished(<CallGroup>group, <PyObject*>self):
-        pass_on(passed_on, group_complete(<CallGroup>group, None))
+        pass_on(passed_on, group_complete(<CallGroup>group))
 
 
-cdef int pass_on(PyObject** passed_on, object error) except -1:
+cdef void pass_on(PyObject** passed_on, object error) noexcept:
     # Keeps it, unless it is None or there was one before.
     if error is not None and passed_on[0] == NULL:
         retain(<PyObject*>error)
         passed_on[0] = <PyObject*>error
+
+
+cdef inline int raise_passed_on(PyObject* passed_on) except -1:
+    # If there is any.
+    if passed_on != NULL:
+        raise owned(passed_on)
     return 0
-
-
-cdef int raise_passed_on(PyObject* passed_on) except -1:
-    if passed_on == NULL:
-        return 0
-    raise owned(passed_on)
 
 
 cdef inline PyObject* op_new(PyObject* group, PyObject* key, PyObject* msg) except NULL:

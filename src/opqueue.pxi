@@ -115,10 +115,9 @@ cdef class OpQueue:
         """
         cdef list checked = list(ops)
         cdef list refused = []
-        cdef Py_ssize_t i
-        for i in range(len(checked)):
-            if not Py_IS_TYPE(PyList_GET_ITEM(checked, i), <PyTypeObject*>Op) and not isinstance(checked[i], Op):
-                raise TypeError(f"ops must be Op objects, got {checked[i]!r}")
+        for op in checked:
+            if not isinstance(op, Op):
+                raise TypeError(f"ops must be Op objects, got {op!r}")
         if self.closed:
             raise QueueClosedError("the queue is closed")
         queue_enqueue_each(self, checked, refused)

@@ -96,9 +96,9 @@ cdef class OpSet:
         ['early', 'late']
         """
         if error is None:
-            return opset_finish(self, SUCCEEDED, result)
+            return opset_finish(self, SUCCEEDED, result, None)
         check_error(error)
-        return opset_finish(self, FAILED, (error, error.__traceback__))
+        return opset_finish(self, FAILED, (error, error.__traceback__), None)
 
     def finish_each(self, results):
         """Finish every operation that is not finished yet with the result at its position.
@@ -133,7 +133,7 @@ cdef class OpSet:
                 outcomes[i] = (FAILED, (outcome, outcome.__traceback__))
             else:
                 outcomes[i] = (SUCCEEDED, outcome)
-        return opset_finish_each(self, outcomes)
+        return opset_finish(self, PENDING, None, outcomes)
 
     def release(self):
         """Give the key back: what gathered behind it is queued, at the back. Idempotent, O(1).
@@ -274,6 +274,7 @@ cdef inline bint opset_keep(PyObject* self) noexcept:
     global spare_opset_count
     if spare_opset_count == SPARE_OPSETS or not Py_IS_TYPE(self, <PyTypeObject*>OpSet) or not inflight_keep(self):
         return False
+    PyObject_GC_UnTrack(self)
     spare_opsets[spare_opset_count] = self
     spare_opset_count += 1
     return True
@@ -296,33 +297,19 @@ cdef tuple opset_tuple(OpSet self):
     return ops
 
 
-cdef Py_ssize_t opset_finish(OpSet self, uint64_t state, object outcome) except -1:
-    # Finishes all with one outcome. Whatever callbacks and reducers do, all are finished; the first
-    # exception to be passed on is raised after the last.
+cdef Py_ssize_t opset_finish(OpSet self, uint64_t state, object outcome, list outcomes) except -1:
+    # Finishes all with one outcome, or each with its own. Whatever callbacks and reducers do, all
+    # are finished; the first exception to be passed on is raised after the last.
     cdef Row* row = opset_content(self)
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef PyObject* passed_on = NULL
     cdef Py_ssize_t count = 0
     cdef uint32_t i
     for i in range(row.count):
+        if outcomes is not None:
+            state, outcome = <tuple>outcomes[i]
         count += op_conclude(row_ops(row)[i], state, outcome, &wake, &passed_on)
-    if passed_on != NULL:
-        raise_passed_on(passed_on)
-    return count
-
-
-cdef Py_ssize_t opset_finish_each(OpSet self, list outcomes) except -1:
-    # The same with one (state, outcome) for each.
-    cdef Row* row = opset_content(self)
-    cdef WakeChain wake = WakeChain(NULL, NULL)
-    cdef PyObject* passed_on = NULL
-    cdef Py_ssize_t count = 0
-    cdef Py_ssize_t i
-    for i in range(row.count):
-        state, outcome = <tuple>outcomes[i]
-        count += op_conclude(row_ops(row)[i], state, outcome, &wake, &passed_on)
-    if passed_on != NULL:
-        raise_passed_on(passed_on)
+    raise_passed_on(passed_on)
     return count
 
 
@@ -347,7 +334,7 @@ cdef int opset_fail(OpSet self, object exc) except -1:
         outcome = (error, error.__traceback__)
     except MemoryError:
         outcome = NO_ERROR_OUTCOME if isinstance(exc, Exception) else NO_CANCELLATION_OUTCOME
-    opset_finish(self, FAILED, outcome)
+    opset_finish(self, FAILED, outcome, None)
     return 0
 
 

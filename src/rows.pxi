@@ -109,7 +109,7 @@ cdef inline void row_start(Row* row, PyObject* op) noexcept nogil:
 
 cdef inline bint row_append(Row* row, PyObject* op) noexcept nogil:
     # Another one; false, and nothing changed, if there is no memory.
-    if row.count & (row.count - 1) == 0 and row_is_full(row) and not row_grow(row):
+    if row_is_full(row) and not row_grow(row):
         return False
     retain(op)
     row.ops.many[row.count] = op
@@ -118,8 +118,8 @@ cdef inline bint row_append(Row* row, PyObject* op) noexcept nogil:
 
 
 cdef inline bint row_is_full(Row* row) noexcept nogil:
-    # The count is a power of two.
-    return row.count >= 64 or row.count & (1 | 4 | 16) != 0
+    # With 1, 4, 16, 64, or another power of two above.
+    return row.count & (row.count - 1) == 0 and (row.count >= 64 or row.count & (1 | 4 | 16) != 0)
 
 
 cdef bint row_grow(Row* row) noexcept nogil:

@@ -359,15 +359,11 @@ def insisting(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """
     for _ in repeat(None, 100_000):
         try:
-            value = call(*arguments, **options)
+            return call(*arguments, **options)
         except MemoryError:
+            pass
+        finally:
             _await_memory()
-        except BaseException:
-            _await_memory()
-            raise
-        else:
-            _await_memory()
-            return value
     raise AssertionError("refused for good")
 
 
