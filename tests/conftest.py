@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import warnings
 import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,14 @@ def collect() -> Any:
         gc.collect()
 
     return collect
+
+
+@pytest.fixture
+def dropped() -> Iterator[Callable[[], list[str]]]:
+    """The texts of the warnings about dropped operations."""
+    # What earlier tests left to the collector is not to be heard here.
+    for _ in range(3):
+        gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lambda: [str(each.message) for each in caught if each.category is ResourceWarning]

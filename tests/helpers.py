@@ -238,3 +238,20 @@ def run_script(impl: Any, source: str, *options: str, expect: str = "", timeout:
     done = run_python(*options, "-c", script, env={"INFLIGHT_IMPL": impl.name}, timeout=timeout)
     assert (done.returncode, done.stderr) == (0, ""), f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert done.stdout == expect
+
+
+KINDS = ("Op", "CallGroup", "OpSet", "OpQueue", "DedupeQueue", "OpWindow")
+"""The classes of which users have instances."""
+
+
+def one_of(impl: Any, kind: str) -> Any:
+    queue = impl.OpQueue(None, None)
+    queue.submit(1)
+    return {
+        "Op": lambda: impl.Op(1),
+        "CallGroup": impl.CallGroup,
+        "OpSet": lambda: queue.dequeue(0),
+        "OpQueue": lambda: impl.OpQueue(1, 1),
+        "DedupeQueue": lambda: impl.DedupeQueue(1, 1),
+        "OpWindow": lambda: impl.OpWindow(1, 1, 1),
+    }[kind]()

@@ -1,7 +1,7 @@
 """What the library promises, one test for each promise that no other file is about.
 
-Who waits and who is served first: test_fairness. Interrupts: test_signals. Dropped objects:
-test_lifetime. Forks: test_fork. Calls that run into each other: test_races.
+Who waits and who is served first: test_fairness. Interrupts: test_signals. Dropped objects: test_lifetime,
+test_collection. Forks: test_fork. Calls that run into each other: test_races.
 """
 
 from __future__ import annotations
