@@ -68,7 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="how many rounds each scenario of test_leaks makes (default: 100)",
+        help="how many rounds each scenario of test_leaks_* makes (default: 100)",
     )
     parser.addoption(
         "--rounds",

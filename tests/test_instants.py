@@ -13,7 +13,8 @@ import itertools
 
 import pytest
 from instants import instants, interrupt
-from scenes import CALLS, Scene
+from scene import Scene
+from scenes import CALLS
 
 from inflight import InflightError, QueueClosedError, QueueEmptyError, QueueSaturatedError
 from inflight._pure import waiters

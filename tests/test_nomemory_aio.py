@@ -1,4 +1,4 @@
-"""Awaited calls without memory: as in test_nomemory, for tasks.
+"""Awaited calls without memory: as in test_nomemory_enqueue, for tasks.
 
 The coroutine of each call is stepped by hand, as a task would step it, so that what fails is the call and
 not its loop: a loop that has no memory for its own work is out of our reach. Whoever wakes a task is
@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 from helpers import HANG, put
 from nomemory import WAYS, Table, same
-from test_nomemory import contents
+from nomemory_queues import contents
 
 from inflight import QueueClosedError
 

@@ -1,7 +1,7 @@
 """Operations and groups without memory: whatever allocation fails, what is finished is finished once and for
 all, and whoever waits for it gets to know.
 
-As in test_nomemory. Callbacks and reducers here are functions that allocate nothing: what calls them is to
+As in test_nomemory_enqueue. Callbacks and reducers here are functions that allocate nothing: what calls them is to
 be tested. (One that fails itself has been called: that is its own error.)
 """
 

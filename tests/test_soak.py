@@ -1,4 +1,4 @@
-"""The soak script runs, and its books balance; how it is run for long is said in its head."""
+"""The soak script runs, and its books balance; how it is run for long is said in its __main__."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from helpers import HANG, run_python
 
 import inflight
 
-SOAK = Path(__file__).parent.parent / "proofs" / "soak.py"
+SOAK = Path(__file__).parent.parent / "proofs" / "soak"
 
 
 def test_a_short_soak(impl):

@@ -1,0 +1,80 @@
+"""Queues for the cases of test_nomemory_*.py, and what must be in them afterwards."""
+
+from __future__ import annotations
+
+from nomemory import insisting, same
+
+from inflight import QueueClosedError, QueueEmptyError
+
+KINDS = ("fifo", "dedupe", "window", "window_exclusive")
+EXCLUSIVE = ("dedupe", "window_exclusive")
+
+
+def make(impl, kind, depth=None, width=None):
+    return {
+        "fifo": lambda: impl.OpQueue(depth, width),
+        "dedupe": lambda: impl.DedupeQueue(depth, width),
+        "window": lambda: impl.OpWindow(depth, width, 1000),
+        "window_exclusive": lambda: impl.OpWindow(depth, width, 1000, exclusive=True),
+    }[kind]()
+
+
+def contents(queue):
+    """All operations in a queue, which is closed and emptied."""
+    queue._check()
+    queue.close()
+    queue._check()
+    ops = []
+    while True:
+        try:
+            row = queue.dequeue(0)
+        except (QueueEmptyError, QueueClosedError):
+            break
+        ops += row
+        row.release()
+    queue._check()
+    stats = queue.stats()
+    assert (stats.keys, stats.ops, stats.owned, stats.consumers_waiting, stats.producers_waiting) == (0,) * 5
+    assert stats.enqueued == stats.dequeued_ops >= len(ops)
+    assert stats.enqueued == stats.merged + stats.dequeued_rows
+    return ops
+
+
+def audit(impl, queue, before, op, outcome, *taken):
+    """What was accepted is there once, in the queue or `taken` from it, and everything is pending."""
+    found = [*taken, *contents(queue)]
+    expected = list(before)
+    if outcome.kind is None or (impl.name == "pure" and outcome.refused and op in found):
+        expected.append(op)
+    assert same(found, expected)
+    for each in (*before, op):
+        assert each is None or each.try_finish() or impl.name == "pure"
+
+
+class Done:
+    kind = MemoryError
+    refused = True
+
+
+class Key:
+    """All have one hash."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        return isinstance(other, Key) and self.name == other.name
+
+
+def consume(queue):
+    """In a thread: the operations of one row, or none."""
+    try:
+        row = insisting(queue.dequeue)
+    except QueueClosedError:
+        return ()
+    ops = insisting(tuple, row)
+    insisting(row.release)
+    return ops
