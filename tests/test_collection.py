@@ -374,3 +374,40 @@ def test_a_row_in_a_cycle_is_collected_whatever_was_frozen_before(impl):
         assert "a" not in queue
     finally:
         gc.unfreeze()
+
+
+async def test_the_collector_tells_who_holds_what(impl, make_queue):
+    """``gc.get_referrers``, with which one looks for what keeps an object alive, finds queues, rows and operations."""
+    if impl.name == "pure":
+        pytest.skip("holds it by lists and dicts of its own")
+
+    def is_held(thing, *holders):
+        found = gc.get_referrers(thing)
+        return all(any(each is holder for each in found) for holder in holders)
+
+    queue, empty, op = make_queue(), make_queue(), impl.Op(Marker())
+    call, other = lambda done: None, lambda done: None
+    ops = [op, impl.Op(op.key), impl.Op(op.key)]
+    for each in ops:
+        each.add_done_callback(call)
+        each.add_done_callback(other)
+        queue.enqueue(each.key, each)
+    assert is_held(op.key, queue, *ops)
+    assert is_held(call, *ops)
+    assert is_held(other, *ops)
+    assert all(is_held(each, queue) for each in ops)
+    row = queue.dequeue(0)
+    assert is_held(op.key, row, *ops)
+    assert all(is_held(each, row) for each in ops)
+    row.finish_all()
+    consumers = [empty.adequeue() for _ in range(2)]
+    waiters = [consumer.send(None) for consumer in consumers]
+    assert all(is_held(waiter, empty) for waiter in waiters)
+    promised = impl.Op(Marker())
+    empty.enqueue("a", promised)
+    # The first is out of line, and the row is its.
+    assert all(is_held(waiter, empty) for waiter in waiters)
+    promised.finish()
+    for consumer in consumers:
+        consumer.close()
+    empty.drain()

@@ -57,6 +57,21 @@ def test_operations_that_arrive_meanwhile_are_merged_and_queued_again_at_the_bac
     assert [len(row) for row in rows] == [1, 1, 2, 1]
 
 
+def test_what_is_behind_an_owned_key_takes_its_place_while_the_index_grows(make):
+    """An index that grows has two tables for a while, and the key may be in either."""
+    for others in range(1, 130):
+        queue = make()
+        put(queue, "a")
+        row = queue.dequeue(0)
+        put(queue, "a", *range(others), "a")
+        row.release()
+        queue._check()
+        rows = take_all(queue)
+        assert keys(rows) == [*range(others), "a"]
+        assert len(rows[-1]) == 2
+        queue._check()
+
+
 def test_the_release_counts_as_the_arrival(make):
     queue = make()
     put(queue, "a", "b")
