@@ -6,9 +6,14 @@
 # COMPLETE in the same swap: exactly one caller does, and it runs the reducer.
 #
 # The group has no reference to an unfinished operation, or one that is dropped could never be
-# noticed. Finished ones are pushed onto a stack, each linked by its own field; at the end they
-# are put in order by their place. Pushing before counting down makes every push visible to the
-# one who completes.
+# noticed. Finished ones are pushed onto a stack, each linked by its own field to the one below; the
+# lowest is linked to the group itself. Pushing before counting down makes every push visible to the
+# one who completes. They are put in order by their place when somebody looks at the Results.
+#
+# With the GIL, an operation that nobody but its group has any more is stowed away: it forgets the
+# group and the collector forgets it, as if it were a field of the group's. So a group is not in a
+# cycle with its operations, and they are not looked at by one collection after the other. It is
+# nobody else's business before somebody looks, and then it is as before.
 
 cdef enum:
     WORD_COMPLETE = 1
@@ -53,7 +58,7 @@ cdef class CallGroup:
     # Atomic.
     cdef uint64_t word
     cdef uint64_t added
-    cdef uint64_t finished              # the top of the stack: an Op*, each owned
+    cdef uint64_t finished              # the top of the stack: an Op*, each owned, or the group itself
     cdef uint64_t reducing_thread
     # The Results, made here so that none of its making can fail at the end; what replaces them is
     # written before the completion is published.
@@ -64,9 +69,11 @@ cdef class CallGroup:
     __class_getitem__ = classmethod(GenericAlias)
 
     def __cinit__(self):
+        self.finished = <uint64_t><size_t><PyObject*>self
         completion_init(&self.completion)
         self.outcome = Results.__new__(Results)
         set_once(self.outcome, "_group", None)
+        set_once(self.outcome, "_ops", None)
         set_once(self.outcome, "_responses", None)
         set_once(self.outcome, "_index", None)
 
@@ -263,8 +270,8 @@ cdef class CallGroup:
         raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
 
     def _in_order(self):
-        # For Results that could not be given them.
-        return group_ops(self)
+        # For Results that somebody looks at.
+        return owned(group_ops(self))
 
     def __dealloc__(self):
         group_clear(self)
@@ -280,6 +287,7 @@ cdef int group_refuse_reducer(CallGroup self) except -1:
 cdef object group_outcome(CallGroup self):
     # What a complete group returns or raises to who waited for it.
     if self.completion.state == REDUCED:
+        group_show(self)
         return self.outcome
     if type(self.outcome) is not tuple:
         raise to_raise(self.outcome, None)
@@ -339,7 +347,7 @@ cdef int group_refuse(CallGroup self) except -1:
     raise GroupClosedError("the group is complete" if complete else "the group is sealed")
 
 
-cdef inline bint group_op_finished(CallGroup self, PyObject* op) noexcept nogil:
+cdef inline bint group_op_finished(CallGroup self, PyObject* op) noexcept:
     # True if that completes the group.
     cdef uint64_t top
     retain(op)
@@ -349,6 +357,8 @@ cdef inline bint group_op_finished(CallGroup self, PyObject* op) noexcept nogil:
         if inflight_swap(&self.finished, top, <uint64_t><size_t>op):
             break
         inflight_count(STEP_REPEATED)
+    if top != <uint64_t><size_t><PyObject*>self and op_is_of_group_and(<PyObject*><size_t>top, 0):
+        op_stow(<PyObject*><size_t>top)     # finished one by one, they are dropped one by one
     return group_count_down(self, WORD_OP, 0)
 
 
@@ -384,8 +394,8 @@ cdef object group_complete(CallGroup self):
     cdef object passed_on = None
     cdef uint64_t state = REDUCED
     self.on_complete = None
-    group_show(self, outcome)
     if on_complete is not None:
+        group_show(self)
         inflight_store(&self.reducing_thread, <uint64_t>PyThread_get_thread_ident())
         try:
             PyObject_CallOneArg(on_complete, outcome)
@@ -393,6 +403,7 @@ cdef object group_complete(CallGroup self):
             failure = error
             outcome = error
             state = RAISED
+        group_hide(outcome)
     if failure is not None:
         try:
             outcome = (failure, failure.__traceback__)
@@ -410,51 +421,48 @@ cdef object group_complete(CallGroup self):
     return completion_call_back(&self.completion, self, passed_on)
 
 
-cdef void group_show(CallGroup self, object results) noexcept:
-    # Gives the Results all operations in add order, off the stack. Without a call of Python code, at
-    # whose entry a signal handler might raise and so keep the reducer from running. Without memory
-    # for the tuple, the stack stays, and the Results ask for it when somebody looks at them.
-    cdef Py_ssize_t count = <Py_ssize_t>inflight_load(&self.added)
-    cdef PyObject* ops = PyTuple_TryNew(count)
-    cdef PyObject* top
-    cdef Op op
-    if ops == NULL:
-        PyErr_Clear()
+cdef int group_show(CallGroup self) except -1:
+    # Lets the Results ask for the operations, before anybody gets them. Without a call of Python code, at
+    # whose entry a signal handler might raise and so keep the reducer from running.
+    results = self.outcome
+    if results._group is None and results._ops is None:
         set_once(results, "_group", self)
-        set_once(results, "_ops", None)
-    else:
-        while self.finished != 0:
-            top = <PyObject*><size_t>self.finished
-            op = <Op>top
-            self.finished = <uint64_t><size_t>op.below
-            op.below = NULL
-            PyTuple_SET_ITEM(ops, <Py_ssize_t>op.place, top)
-        set_once(results, "_ops", <object>ops)
-        drop(ops)
+    return 0
 
 
-cdef object group_ops(CallGroup self):
-    # The same later. Nobody pushes any more, so any number of threads may walk down the stack.
-    cdef Py_ssize_t count = <Py_ssize_t>inflight_load(&self.added)
-    cdef list ops = [None] * count
-    cdef PyObject* top = <PyObject*><size_t>inflight_load(&self.finished)
-    while top != NULL:
-        ops[<Py_ssize_t>(<Op>top).place] = <Op>top
-        top = (<Op>top).below
-    return tuple(ops)
+cdef inline void group_hide(object results) noexcept:
+    # If nobody kept them, they need not keep the group: whoever gets them next is given them anew. They
+    # are the group's and the caller's.
+    if (
+        not INFLIGHT_FREE_THREADED and type(results) is Results and Py_REFCNT(<PyObject*>results) == 2
+        and weak_list(<PyObject*>results, results_weak_list)[0] == NULL
+    ):
+        set_once(results, "_group", None)
+
+
+cdef PyObject* group_ops(CallGroup self) except NULL:
+    # All operations in add order. Nobody pushes any more, so any number of threads may walk down the stack.
+    cdef PyObject* ops = PyTuple_New(<Py_ssize_t>inflight_load(&self.added))
+    cdef PyObject* op = <PyObject*><size_t>inflight_load(&self.finished)
+    while op != <PyObject*>self:
+        if op_is_stowed(op):
+            op_fetch(op, <PyObject*>self)
+        retain(op)
+        PyTuple_SET_ITEM(ops, <Py_ssize_t>(<Op>op).place, op)
+        op = op_below_of(op)[0]
+    return ops
 
 
 cdef extern from "Python.h":
     # For a slot of Results, none of these allocates.
     int set_once "PyObject_GenericSetAttr"(object results, object name, object value) except -1
-    void PyErr_Clear() noexcept
 
 
 cdef void group_clear(CallGroup self) noexcept:
-    cdef Op op
+    cdef PyObject* op
     completion_forget(&self.completion)
-    while self.finished != 0:
-        op = <Op><PyObject*><size_t>self.finished
-        self.finished = <uint64_t><size_t>op.below
-        op.below = NULL
-        drop(<PyObject*>op)
+    while self.finished != <uint64_t><size_t><PyObject*>self:
+        op = <PyObject*><size_t>self.finished
+        self.finished = <uint64_t><size_t>op_below_of(op)[0]
+        op_below_of(op)[0] = NULL
+        drop(op)

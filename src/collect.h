@@ -14,6 +14,7 @@ static traverseproc inflight_traverse_of(PyTypeObject *type) { return type->tp_t
 static inquiry inflight_clear_of(PyTypeObject *type) { return type->tp_clear; }
 static destructor inflight_dealloc_of(PyTypeObject *type) { return type->tp_dealloc; }
 
+static void inflight_allocate_by(PyTypeObject *type, void *allocate) { type->tp_alloc = (allocfunc)allocate; }
 static void inflight_dispose_by(PyTypeObject *type, destructor dealloc) { type->tp_dealloc = dealloc; }
 
 /* Returns the finalizer that the type had. */

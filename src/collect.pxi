@@ -28,6 +28,7 @@ cdef extern from "collect.h":
     traverseproc inflight_traverse_of(PyTypeObject* type)
     inquiry inflight_clear_of(PyTypeObject* type)
     destructor inflight_dealloc_of(PyTypeObject* type)
+    void inflight_allocate_by(PyTypeObject* type, void* allocate)
     void inflight_dispose_by(PyTypeObject* type, destructor dealloc)
     destructor inflight_finalize_by(PyTypeObject* type, destructor finalize)
     bint inflight_is_plain(PyObject* reference)
@@ -152,8 +153,8 @@ cdef int op_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
 cdef int group_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef PyObject* op = (<PyObject**>(<char*>self + group_finished))[0]
     cdef int stop = group_traverse_attributes(self, visit, arg)
-    while op != NULL and not stop:
-        stop = visit(op, arg)
+    while op != self and not stop:
+        stop = op_traverse(op, visit, arg) if op_is_stowed(op) else visit(op, arg)
         op = op_below_of(op)[0]
     return stop or completion_visit(<Completion*>(<char*>self + group_completion), visit, arg)
 
@@ -227,7 +228,7 @@ cdef void op_dispose(PyObject* self) noexcept:
     completion_forget(op_completion_of(self))
     for i in range(OP_REFERENCES):
         drop(references[i])
-    inflight_free(self)
+    op_free(self)
 
 
 cdef void wait_dealloc(PyObject* self) noexcept:
@@ -280,7 +281,7 @@ def _install():
     global queue_clear_attributes, opset_clear_attributes
     global op_clear_attributes, group_clear_attributes, waiter_clear_attributes
     global queue_engine, group_completion, group_finished, op_finalize_pending
-    global opset_row, opset_weak_list, op_completion, op_below, op_weak_list
+    global opset_row, opset_weak_list, op_size, op_completion, op_below, op_weak_list, results_weak_list
     cdef OpQueue queue = <OpQueue>OpQueue.__new__(OpQueue)
     cdef OpSet opset = <OpSet>OpSet.__new__(OpSet)
     cdef Op op = <Op>Op.__new__(Op)
@@ -289,13 +290,16 @@ def _install():
     queue_engine = <size_t>(<char*>&queue.engine - <char*><PyObject*>queue)
     opset_row = <size_t>(<char*>&opset.row - <char*><PyObject*>opset)
     opset_weak_list = inflight_weak_list_offset(<PyTypeObject*>OpSet)
+    op_size = Op.__basicsize__
     op_completion = <size_t>(<char*>&op.completion - <char*><PyObject*>op)
     op_below = <size_t>(<char*>&op.below - <char*><PyObject*>op)
     op_weak_list = inflight_weak_list_offset(<PyTypeObject*>Op)
+    results_weak_list = inflight_weak_list_offset(<PyTypeObject*>Results)
     group_completion = <size_t>(<char*>&group.completion - <char*><PyObject*>group)
     group_finished = <size_t>(<char*>&group.finished - <char*><PyObject*>group)
 
     op_finalize_pending = inflight_finalize_by(<PyTypeObject*>Op, op_finalize)
+    inflight_allocate_by(<PyTypeObject*>Op, <void*>op_alloc)
     inflight_dispose_by(<PyTypeObject*>Op, op_dealloc)
     inflight_dispose_by(<PyTypeObject*>OpSet, opset_dealloc)
     queue_traverse_attributes = inflight_traverse_of(<PyTypeObject*>OpQueue)

@@ -55,12 +55,10 @@ cdef struct Engine:
     Py_ssize_t waiting
     Py_ssize_t reserved
     Py_ssize_t owned
-    Py_ssize_t ops           # in the rows that wait
     double now               # the latest reading of the clock
     uint64_t next_seq
     bint closed
-    # Counters since the start, guarded by lock.
-    Py_ssize_t enqueued
+    # Counters since the start, guarded by lock. What else there is to know follows from them.
     Py_ssize_t merged
     Py_ssize_t dequeued_rows
     Py_ssize_t dequeued_ops
@@ -80,6 +78,11 @@ cdef bint engine_init(
     self.generation = inflight_generation
     inflight_lock_init(&self.lock)
     return index_init(&self.index)
+
+
+cdef inline Py_ssize_t engine_enqueued(Engine* self) noexcept nogil:
+    # Every operation since the start: it was merged, or is the first of its row.
+    return self.merged + self.dequeued_rows + self.waiting
 
 
 # ---- matching rows with consumers, room with producers ------------------------------------------
@@ -295,8 +298,6 @@ cdef inline Answer engine_merge(Engine* self, Row* row, PyObject* op, WakeChain*
         return FULL_WIDTH
     if not row_append(row, op):
         return NO_MEMORY
-    self.ops += 1
-    self.enqueued += 1
     self.merged += 1
     if INFLIGHT_IS_PROOF:
         if row.state == PROMISED_ROW:
@@ -324,8 +325,6 @@ cdef inline Answer engine_add_row(
     retain(row.key)
     row_start(row, op)
     self.waiting += 1
-    self.ops += 1
-    self.enqueued += 1
     if self.window > 0 and self.width > 1:
         row.state = OPEN
         row.turn.deadline = self.now + self.window
@@ -440,7 +439,6 @@ cdef inline void engine_take(Engine* self, Row* row) noexcept nogil:
     # The row is in no list. Room may have come free: to be settled.
     row.state = TAKEN
     self.waiting -= 1
-    self.ops -= row.count
     self.dequeued_rows += 1
     self.dequeued_ops += row.count
     if self.exclusive:

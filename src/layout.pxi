@@ -14,16 +14,19 @@ cdef enum:
     OUTCOME
     OP_REFERENCES            # how many
 
-cdef size_t op_completion, op_below, op_weak_list, opset_row, opset_weak_list
+cdef size_t op_size, op_completion, op_below, op_weak_list, opset_row, opset_weak_list, results_weak_list
 
 cdef extern from "Python.h":
+    PyObject* PyType_GenericAlloc(PyTypeObject* type, Py_ssize_t items) except NULL
     void PyObject_GC_Track(PyObject* self)
     void PyObject_GC_UnTrack(PyObject* self)
+    bint PyObject_GC_IsTracked(PyObject* self)
+    bint PyObject_GC_IsFinalized(PyObject* self)
+    Py_ssize_t Py_REFCNT(PyObject* self)
     # Borrowed references.
     PyObject* PyTuple_GET_ITEM(object items, Py_ssize_t i)
     PyObject* PyList_GET_ITEM(object items, Py_ssize_t i)
     PyObject* PyTuple_New(Py_ssize_t size) except NULL
-    PyObject* PyTuple_TryNew "PyTuple_New"(Py_ssize_t size) noexcept
     void PyTuple_SET_ITEM(PyObject* items, Py_ssize_t i, PyObject* item) noexcept   # takes over a reference
     bint Py_IS_TYPE(PyObject* instance, PyTypeObject* type)
 

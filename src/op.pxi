@@ -43,7 +43,7 @@ cdef class Op:
     # Written once, before the state is published.
     cdef object outcome
     cdef Completion completion
-    # Belong to the group: the place in add order, and the next in its stack of finished ones.
+    # Belong to the group: the place in add order, and what is below in its stack of finished ones.
     cdef uint64_t place
     cdef PyObject* below
     cdef object __weakref__
@@ -401,10 +401,45 @@ cdef inline int raise_passed_on(PyObject* passed_on) except -1:
     return 0
 
 
+# Operations that have been disposed of, each linked to the next: for the next ones. Not tracked by the
+# collector, each as if it had a reference.
+cdef PyObject* spare_ops = NULL
+cdef int spare_op_count = 0
+
+cdef enum:
+    SPARE_OPS = 1 << 14      # 2 MB; those of a large group come all at once
+
+
+cdef inline PyObject* op_spare() noexcept:
+    # One of them, or NULL.
+    global spare_ops, spare_op_count
+    cdef PyObject* op = NULL
+    if not INFLIGHT_FREE_THREADED:
+        op = spare_ops
+    if op != NULL:
+        spare_ops = op_below_of(op)[0]
+        spare_op_count -= 1
+        inflight_prefetch(spare_ops)
+    return op
+
+
+cdef PyObject* op_alloc(PyTypeObject* type, Py_ssize_t items) except NULL:
+    # For ``Op()`` and its subclasses.
+    cdef PyObject* op = op_spare() if type == <PyTypeObject*>Op else NULL
+    if op == NULL:
+        return PyType_GenericAlloc(type, items)
+    memset(op + 1, 0, op_size - sizeof(PyObject))
+    PyObject_GC_Track(op)
+    return op
+
+
 cdef inline PyObject* op_new(PyObject* group, PyObject* key, PyObject* msg) except NULL:
     # The key has been hashed.
-    cdef PyObject* op = inflight_new(<PyTypeObject*>Op)
-    cdef PyObject** references = op_references(op)
+    cdef PyObject* op = op_spare()
+    cdef PyObject** references
+    if op == NULL:
+        op = inflight_new(<PyTypeObject*>Op)
+    references = op_references(op)
     # Every field: the memory is not zeroed.
     retain(key)
     retain(msg)
@@ -420,6 +455,61 @@ cdef inline PyObject* op_new(PyObject* group, PyObject* key, PyObject* msg) exce
     weak_list(op, op_weak_list)[0] = NULL
     PyObject_GC_Track(op)
     return op
+
+
+cdef inline void op_free(PyObject* op) noexcept:
+    # It refers to nothing any more. One that was finalized would not be so again.
+    global spare_ops, spare_op_count
+    if (
+        INFLIGHT_FREE_THREADED or spare_op_count == SPARE_OPS or not Py_IS_TYPE(op, <PyTypeObject*>Op)
+        or PyObject_GC_IsFinalized(op) or not inflight_keep(op)
+    ):
+        inflight_free(op)
+    else:
+        op_below_of(op)[0] = spare_ops
+        spare_ops = op
+        spare_op_count += 1
+
+
+cdef inline void op_let_go(PyObject* op) noexcept:
+    # Drops a row's reference.
+    if op_is_of_group_and(op, 1):
+        op_stow(op)
+    drop(op)
+
+
+cdef inline bint op_is_of_group_and(PyObject* op, Py_ssize_t others) noexcept:
+    # Whether it is in the stack of a group, and there are just so many references besides. A weak one
+    # would still be a way to it.
+    return (
+        not INFLIGHT_FREE_THREADED and Py_REFCNT(op) == 1 + others and op_below_of(op)[0] != NULL
+        and not op_is_stowed(op) and weak_list(op, op_weak_list)[0] == NULL
+    )
+
+
+cdef inline void op_stow(PyObject* op) noexcept:
+    # Nobody but its group has it, but for a caller who does not look at it any more.
+    cdef PyObject** references = op_references(op)
+    cdef PyObject* group = references[<int>GROUP]
+    PyObject_GC_UnTrack(op)
+    retain(<PyObject*>None)
+    references[<int>GROUP] = <PyObject*>None
+    drop(group)
+
+
+cdef inline bint op_is_stowed(PyObject* op) noexcept nogil:
+    # Of an operation in the stack of a group.
+    return op_references(op)[<int>GROUP] == <PyObject*>None
+
+
+cdef inline void op_fetch(PyObject* op, PyObject* group) noexcept:
+    # Stowed away in the stack of this group, it becomes an object like others. (What the collector has
+    # cleared looks stowed, too.)
+    retain(group)
+    drop(<PyObject*>None)
+    op_references(op)[<int>GROUP] = group
+    if not PyObject_GC_IsTracked(op):
+        PyObject_GC_Track(op)
 
 
 cdef inline int key_check(PyObject* key) except -1:

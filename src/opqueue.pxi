@@ -552,11 +552,11 @@ cdef class OpQueue:
         engine_enter(engine, now, &wake)
         engine_settle(engine, &wake)
         figures[0] = engine.waiting
-        figures[1] = engine.ops
+        figures[1] = engine_enqueued(engine) - engine.dequeued_ops
         figures[2] = engine.owned
         figures[3] = list_length(engine.consumers)
         figures[4] = list_length(engine.producers)
-        figures[5] = engine.enqueued
+        figures[5] = engine_enqueued(engine)
         figures[6] = engine.merged
         figures[7] = engine.dequeued_rows
         figures[8] = engine.dequeued_ops

@@ -159,10 +159,10 @@ cdef void row_free(Row* row) noexcept:
     cdef uint32_t i
     row_discard(row)
     if count == 1:
-        drop(one)
+        op_let_go(one)
     elif count:
         for i in range(count):
-            drop(many[i])
+            op_let_go(many[i])
         PyMem_Free(many)
     drop(key)
 

@@ -204,8 +204,12 @@ class HandOver:
     def _run(self) -> None:
         self._go.acquire()
         failing = _failing
-        if failing is not None:
-            failing.suspend()
+        while failing is not None:
+            try:
+                failing.suspend()
+            except MemoryError:
+                continue  # free-threaded, it may be this that is refused, and the other thread waits
+            break
         self._call()
         if failing is not None:
             failing.resume()
