@@ -147,6 +147,10 @@ class Side:
             self.calls.pop(number).task = None
         return more
 
+    def step(self):
+        """One turn. Whether there is more to run then is no answer: implementations may differ in that."""
+        self.turn()
+
     def idle(self):
         """Let the loop run for as long as there is anything to run: nobody may have been forgotten then."""
         assert any(not self.turn() for _ in range(1000)), "the loop never comes to rest"

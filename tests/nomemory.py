@@ -204,12 +204,8 @@ class HandOver:
     def _run(self) -> None:
         self._go.acquire()
         failing = _failing
-        while failing is not None:
-            try:
-                failing.suspend()
-            except MemoryError:
-                continue  # free-threaded, it may be this that is refused, and the other thread waits
-            break
+        while failing is not None and not _suspended(failing):
+            pass
         self._call()
         if failing is not None:
             failing.resume()
@@ -219,6 +215,18 @@ class HandOver:
         """When the call under test has ended: what was to be handed over was, one way or another."""
         self._end.release()
         self._worker.result()
+
+
+def _suspended(failing: _Failing) -> bool:
+    """Free-threaded, it may be this that is refused, while the other thread waits for the call.
+
+    In as little code as this, the interpreter makes no int larger than those that it has to note where a handler is.
+    """
+    try:
+        failing.suspend()
+    except MemoryError:
+        return False
+    return True
 
 
 WAYS = {"once": Once, "from_then_on": FromThenOn, "kernel": Kernel}

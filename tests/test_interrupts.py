@@ -177,6 +177,8 @@ for _ in range(2):
     threading.Thread(target=partner, daemon=True).start()
 random.seed(5)
 raised = returned = lost = cancelled = 0
+# What a shell starts in the background ignores it; asyncio.run then leaves it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     global armed

@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def turn(self):
-        self.each(lambda side: side.turn() and None)
+        self.each(lambda side: side.step())
 
     @rule()
     def idle(self):
