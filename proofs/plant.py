@@ -38,6 +38,7 @@ TESTS = (
     "tests/test_aio_lifetime.py",
     "tests/test_aio_loops.py",
     "tests/test_callgroup.py",
+    "tests/test_collection*.py",
     "tests/test_fork.py",
     "tests/test_keys.py",
 )
@@ -129,6 +130,24 @@ FAULTS = [
         "src/rows.pxi",
         "        PyMem_Free(many)\n    drop(key)\n",
         "        PyMem_Free(many)\n",
+    ),
+    Fault(
+        "an operation that somebody has is stowed away",
+        "src/op.pxi",
+        "Py_REFCNT(op) == 1 + others",
+        "Py_REFCNT(op) >= 1 + others",
+    ),
+    Fault(
+        "what a stowed operation refers to is not shown to the collector",
+        "src/collect.pxi",
+        "op_traverse(op, visit, arg) if op_is_stowed(op) else visit(op, arg)",
+        "0 if op_is_stowed(op) else visit(op, arg)",
+    ),
+    Fault(
+        "an operation that is fetched from its group stays unknown to the collector",
+        "src/op.pxi",
+        "    if not PyObject_GC_IsTracked(op):\n",
+        "    if False:\n",
     ),
     Fault(
         "a candidate for comparison is not retained",
