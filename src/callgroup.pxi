@@ -389,7 +389,8 @@ cdef object group_complete(CallGroup self):
     # first exception that must be passed on.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef object on_complete = self.on_complete
-    cdef object outcome = self.outcome
+    cdef object results = self.outcome      # until the end: nothing is dropped under the lock
+    cdef object outcome = None
     cdef object failure = None
     cdef object passed_on = None
     cdef uint64_t state = REDUCED
@@ -398,15 +399,18 @@ cdef object group_complete(CallGroup self):
         group_show(self)
         inflight_store(&self.reducing_thread, <uint64_t>PyThread_get_thread_ident())
         try:
-            PyObject_CallOneArg(on_complete, outcome)
+            PyObject_CallOneArg(on_complete, results)
         except BaseException as error:
             failure = error
-            outcome = error
             state = RAISED
-        group_hide(outcome)
-    if failure is not None:
+        group_hide(results)
+    if failure is None:
+        outcome = results
+    else:
+        outcome = failure
         try:
             outcome = (failure, failure.__traceback__)
+            group_part_with(self, results)
         except MemoryError:
             pass
         passed_on = report_failure("on_complete", self, failure, passed_on)
@@ -431,10 +435,10 @@ cdef int group_show(CallGroup self) except -1:
 
 
 cdef inline void group_hide(object results) noexcept:
-    # If nobody kept them, they need not keep the group: whoever gets them next is given them anew. They
+    # If nobody kept them, they need not keep the group: whoever gets them next is shown it again. They
     # are the group's and the caller's.
     if (
-        not INFLIGHT_FREE_THREADED and type(results) is Results and Py_REFCNT(<PyObject*>results) == 2
+        not INFLIGHT_FREE_THREADED and Py_REFCNT(<PyObject*>results) == 2
         and weak_list(<PyObject*>results, results_weak_list)[0] == NULL
     ):
         set_once(results, "_group", None)
@@ -442,15 +446,31 @@ cdef inline void group_hide(object results) noexcept:
 
 cdef PyObject* group_ops(CallGroup self) except NULL:
     # All operations in add order. Nobody pushes any more, so any number of threads may walk down the stack.
-    cdef PyObject* ops = PyTuple_New(<Py_ssize_t>inflight_load(&self.added))
+    cdef Py_ssize_t missing = <Py_ssize_t>inflight_load(&self.added)
+    cdef PyObject* ops = PyTuple_New(missing)
     cdef PyObject* op = <PyObject*><size_t>inflight_load(&self.finished)
     while op != <PyObject*>self:
         if op_is_stowed(op):
             op_fetch(op, <PyObject*>self)
         retain(op)
         PyTuple_SET_ITEM(ops, <Py_ssize_t>(<Op>op).place, op)
+        missing -= 1
         op = op_below_of(op)[0]
+    if missing:
+        drop(ops)
+        raise RuntimeError("the group has no results: it is incomplete, or has been garbage")
     return ops
+
+
+cdef int group_part_with(CallGroup self, object results) except -1:
+    # Nobody gets them from the group any more; whoever kept them has the operations from them alone. Without
+    # the GIL, somebody may be walking down the stack, so it stays.
+    if not INFLIGHT_FREE_THREADED:
+        if results._ops is None:
+            set_once(results, "_ops", owned(group_ops(self)))
+        set_once(results, "_group", None)
+        group_forget(self)
+    return 0
 
 
 cdef extern from "Python.h":
@@ -459,8 +479,12 @@ cdef extern from "Python.h":
 
 
 cdef void group_clear(CallGroup self) noexcept:
-    cdef PyObject* op
     completion_forget(&self.completion)
+    group_forget(self)
+
+
+cdef void group_forget(CallGroup self) noexcept:
+    cdef PyObject* op
     while self.finished != <uint64_t><size_t><PyObject*>self:
         op = <PyObject*><size_t>self.finished
         self.finished = <uint64_t><size_t>op_below_of(op)[0]

@@ -23,6 +23,7 @@ cdef extern from "Python.h":
     bint PyObject_GC_IsTracked(PyObject* self)
     bint PyObject_GC_IsFinalized(PyObject* self)
     Py_ssize_t Py_REFCNT(PyObject* self)
+    void _Py_NewReference(PyObject* self)
     # Borrowed references.
     PyObject* PyTuple_GET_ITEM(object items, Py_ssize_t i)
     PyObject* PyList_GET_ITEM(object items, Py_ssize_t i)

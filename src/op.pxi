@@ -420,6 +420,7 @@ cdef inline PyObject* op_spare() noexcept:
         spare_ops = op_below_of(op)[0]
         spare_op_count -= 1
         inflight_prefetch(spare_ops)
+        _Py_NewReference(op)    # for tracemalloc, which a warning about this operation asks
     return op
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import tracemalloc
 import weakref
 
 import pytest
@@ -237,3 +238,57 @@ def test_finishing_drops_the_last_reference_to_other_groups(impl, collect):
     del head, group
     collect()
     assert ref() is None
+
+
+def test_a_group_whose_reducer_raised_keeps_no_operations(impl, by_count):
+    message = Marker()
+    ref = weakref.ref(message)
+    with impl.CallGroup(int) as group:
+        through_rows(impl, group, [message] * 3)
+    del message
+    assert ref() is None
+    with pytest.raises(TypeError):
+        group.result()
+
+
+def test_results_of_a_reducer_that_raised_can_be_looked_at(impl, monkeypatch, collect):
+    monkeypatch.setattr(logging.getLogger("inflight"), "disabled", True)
+    kept = []
+
+    def fail(results):
+        kept.append(results)
+        raise KeyError
+
+    with impl.CallGroup(fail) as group:
+        through_rows(impl, group, range(3))
+    collect()
+    assert [response.op.msg for response in kept[0].responses] == [0, 1, 2]
+    assert {response.op.group for response in kept[0].responses} == {group}
+
+
+def test_a_group_that_is_incomplete_has_no_results_to_show(impl):
+    if impl.name == "pure":
+        pytest.skip("keeps what it has")
+    group = impl.CallGroup()
+    op = group.add("a")
+    with pytest.raises(RuntimeError):
+        group._in_order()
+    op.finish()
+
+
+def test_tracemalloc_tells_where_an_operation_was_made(impl):
+    """Also of one that is made of the memory of another, as the warning about one that was dropped shows."""
+    if impl.name == "pure":
+        pytest.skip("has no memory of its own")
+    # More than are kept: the next is of new memory, which is traced.
+    held = [impl.Op(number) for number in range(20_000)]
+    tracemalloc.start()
+    try:
+        impl.Op("elsewhere").finish()
+        made = [impl.Op("a"), impl.CallGroup().add("a")]
+        lines = {tracemalloc.get_object_traceback(op)[-1].lineno for op in made}
+    finally:
+        tracemalloc.stop()
+    for op in held + made:
+        op.finish()
+    assert len(lines) == 1
