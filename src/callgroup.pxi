@@ -411,8 +411,8 @@ cdef object group_complete(CallGroup self):
         try:
             outcome = (failure, failure.__traceback__)
             group_part_with(self, results)
-        except MemoryError:
-            pass
+        except (MemoryError, RuntimeError):
+            pass            # no tuple; or garbage, of which the collector has cleared a part
         passed_on = report_failure("on_complete", self, failure, passed_on)
         if passed_on is None and isinstance(failure, PASSED_ON):
             passed_on = failure
