@@ -6,6 +6,7 @@ who has it gives it up only after `sys.getswitchinterval()` or to wait.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ FEW = 20_000
 MANY = 100_000
 APART = 200_000
 ROUND_TRIPS = 2_000
+PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
 
 
 @contextmanager
@@ -48,11 +50,21 @@ def _producers_consumers(kind: Callable[[], Rival], count: int, *, pairs: int) -
 
 @contextmanager
 def _hand_off(kind: Callable[[], Rival], count: int) -> Iterator[Round]:
-    """One item goes there and back, over two queues; the round returns how long each took."""
+    """One item goes there and back, over two queues; the round returns how long each took. Each thread has a processor
+    of its own: with both on one, which the system may decide for any round, it takes ten times as long.
+    """
     there, back = kind(), kind()
     keys = KEYS["int"](count)
-    with together([partial(there.ask, back, keys), partial(there.answer, back, keys)]) as one_round:
+    sides = [partial(there.ask, back, keys), partial(there.answer, back, keys)]
+    with together([partial(_on_processor, number, side) for number, side in enumerate(sides)]) as one_round:
         yield lambda: one_round()[0]
+
+
+def _on_processor(number: int, function: Callable[[], Any]) -> Any:
+    """In a thread that ends with the scenario, where the system lets one choose."""
+    if PROCESSORS:
+        os.sched_setaffinity(0, [PROCESSORS[number % len(PROCESSORS)]])
+    return function()
 
 
 @contextmanager

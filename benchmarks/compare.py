@@ -53,6 +53,9 @@ def in_turn(rounds: list[Round], turns: int, *, cpu: bool) -> list[list[tuple[in
     """
     clock = process_time_ns if cpu else perf_counter_ns
     taken = []
+    # So that the collections in between look at what a round has left, and at nothing else: going through all
+    # that was imported would empty the caches.
+    gc.freeze()
     for turn in range(turns + 1):
         this: list[Any] = [None] * len(rounds)
         order = range(len(rounds)) if turn % 2 else reversed(range(len(rounds)))

@@ -3,7 +3,8 @@
     report.py FILE.json...
 
 writes `docs/performance-table.md` and `docs/img/performance-*.svg`, one column, or colour, for each
-file. What a file does not contain is left out. Interpreter, machine and command stand below each.
+interpreter, whose rows and scenarios may be in several files. What no file contains is left out.
+Interpreter, machine and command stand below each.
 The plots need matplotlib, which the extra `bench` installs.
 """
 
@@ -41,13 +42,26 @@ def short(measured: Measured) -> str:
     return str(measured["about"]["interpreter"]).split(",", 1)[0]
 
 
+def joined(files: list[Measured]) -> list[Measured]:
+    """One for each interpreter; what is in two files is taken from the later."""
+    found: dict[str, Measured] = {}
+    for each in files:
+        measured = found.setdefault(each["about"]["interpreter"], each | {"runs": [], "targets": [], "scenarios": []})
+        measured["runs"].append(each["about"])
+        for key, name in (("targets", "row"), ("scenarios", "name")):
+            measured[key] = list({row[name]: row for row in measured[key] + each[key]}.values())
+        for key in ("growth", "memory"):
+            if key in each:
+                measured[key] = each[key]
+    return list(found.values())
+
+
 def below(all_measured: list[Measured]) -> list[str]:
     """What stands below every table and plot."""
     return [
-        "{interpreter}; {machine}; load {load} before and {load at the end} after; {date}; {command}".format_map(
-            measured["about"]
-        )
+        "{interpreter}; {machine}; load {load} before and {load at the end} after; {date}; {command}".format_map(about)
         for measured in all_measured
+        for about in measured["runs"]
     ]
 
 
@@ -233,7 +247,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     parser.add_argument("--docs", type=Path, default=DOCS, help="the directory to write to")
     options = parser.parse_args()
-    all_measured = [json.loads(path.read_text(encoding="utf-8")) for path in options.files]
+    all_measured = joined([json.loads(path.read_text(encoding="utf-8")) for path in options.files])
     images = options.docs / "img"
     images.mkdir(parents=True, exist_ok=True)
     written = [options.docs / f"{STEM}-table.md"]
