@@ -39,6 +39,12 @@ cdef Py_ssize_t queue_bound(object bound) except -1:
     return PY_SSIZE_T_MAX if bound is None else PyNumber_AsSsize_t(bound, NULL)
 
 
+cdef inline Py_ssize_t queue_limit(object limit) except -1:
+    # Nearly always a plain int, which is checked at once.
+    cdef Py_ssize_t most = queue_bound(limit) if type(limit) is int else 0
+    return most if most >= 1 else queue_bound(check_limit(limit))
+
+
 cdef inline int queue_check_op(object op) except -1:
     if not isinstance(op, Op):
         raise TypeError(f"op must be an Op, not {kind_of(op)}")

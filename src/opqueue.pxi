@@ -186,7 +186,7 @@ cdef class OpQueue:
         >>> for op in ops:
         ...     op.finish()
         """
-        cdef Py_ssize_t most = queue_bound(check_limit(limit))
+        cdef Py_ssize_t most = queue_limit(limit)
         cdef double seconds = seconds_of(timeout)
         cdef OpSet opset = <OpSet>owned(opset_new(self))
         cdef list rows = [opset]
