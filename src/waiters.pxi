@@ -134,11 +134,10 @@ cdef void wake_all(WakeChain* wake) noexcept:
     wake.tail = NULL
 
 
-cdef extern from "pythread.h" nogil:
-    # Cython's own declarations leave out the interruptible form.
+cdef extern from "park.h" nogil:
     ctypedef enum PyLockStatus:
         PY_LOCK_ACQUIRED
-    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int intr)
+    PyLockStatus inflight_park(PyThread_type_lock lock, long long microseconds)
 
 
 cdef class Waiter:
@@ -209,7 +208,7 @@ cdef class ThreadWaiter(Waiter):
         inflight_outside()
         inflight_count(PARKED)
         with nogil:
-            status = PyThread_acquire_lock_timed(self.lock, microseconds, 1)
+            status = inflight_park(self.lock, microseconds)
         # Also when woken: a handler that raises now still finds what was promised untaken.
         PyErr_CheckSignals()
         return status == PY_LOCK_ACQUIRED
