@@ -41,8 +41,7 @@ cdef Py_ssize_t queue_bound(object bound) except -1:
 
 cdef inline Py_ssize_t queue_limit(object limit) except -1:
     # Nearly always a plain int, which is checked at once.
-    cdef Py_ssize_t most = queue_bound(limit) if type(limit) is int else 0
-    return most if most >= 1 else queue_bound(check_limit(limit))
+    return queue_bound(limit if type(limit) is int and limit > 0 else check_limit(limit))
 
 
 cdef inline int queue_check_op(object op) except -1:

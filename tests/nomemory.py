@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -60,6 +61,8 @@ FREED_TWICE = ("look_at_results-", "complete_and_look-")
 FREED_TWICE_PURE = ("wake_a_task-enqueue", "wake_a_task-close", "finish_a_row-each")
 """Calls that drop a list, and then make one: see SPARE_LISTS. The first do so for each Response."""
 
+REFUSE_WITHOUT_GIL = os.environ.get("INFLIGHT_REFUSE") == "1"
+
 NEVER = (2**31 - 1, 0)
 """Arguments of ``set_nomemory``, as a tuple, which it takes without an allocation."""
 
@@ -90,6 +93,8 @@ class Once:
     def __init__(self, impl: Any) -> None:
         if set_nomemory is None:
             pytest.skip("this interpreter has no _testcapi.set_nomemory")
+        if not GIL and not REFUSE_WITHOUT_GIL:
+            pytest.skip("without the GIL on demand only (INFLIGHT_REFUSE=1): CPython itself does not always survive it")
 
     def arm(self, number: int) -> None:
         set_nomemory(number, number + 1)
