@@ -133,9 +133,9 @@ FAULTS = [
     ),
     Fault(
         "an operation that somebody has is stowed away",
-        "src/op.pxi",
-        "Py_REFCNT(op) == 1 + others",
-        "Py_REFCNT(op) >= 1 + others",
+        "src/stow.pxi",
+        "Py_REFCNT(op) == 1 + mine",
+        "Py_REFCNT(op) >= 1 + mine",
     ),
     Fault(
         "what a stowed operation refers to is not shown to the collector",
@@ -145,7 +145,7 @@ FAULTS = [
     ),
     Fault(
         "an operation that is fetched from its group stays unknown to the collector",
-        "src/op.pxi",
+        "src/stow.pxi",
         "    if not PyObject_GC_IsTracked(op):\n",
         "    if False:\n",
     ),

@@ -22,6 +22,7 @@ One extension module, put together from one file per idea, kernel first, shell a
              awaits.pxi      the calls that are awaited: a coroutine
              asks.pxi        what they ask for
              layout.pxi      where the fields of operations and rows are
+             stow.pxi        finished operations that only their group still has
              collect.pxi     shows the references held in C structures to the garbage collector
              fastcall.pxi    shortcuts to the calls that are made most
 
@@ -161,6 +162,7 @@ include "engine.pxi"
 include "check.pxi"
 include "layout.pxi"
 include "op.pxi"
+include "stow.pxi"
 include "callgroup.pxi"
 include "opset.pxi"
 include "opqueue.pxi"

@@ -8,12 +8,8 @@
 # The group has no reference to an unfinished operation, or one that is dropped could never be
 # noticed. Finished ones are pushed onto a stack, each linked by its own field to the one below; the
 # lowest is linked to the group itself. Pushing before counting down makes every push visible to the
-# one who completes. They are put in order by their place when somebody looks at the Results.
-#
-# With the GIL, an operation that nobody but its group has any more is stowed away: it forgets the
-# group and the collector forgets it, as if it were a field of the group's. So a group is not in a
-# cycle with its operations, and they are not looked at by one collection after the other. It is
-# nobody else's business before somebody looks, and then it is as before.
+# one who completes. They are put in order by their place when somebody looks at the Results; what
+# nobody else has until then is stowed away (stow.pxi).
 
 cdef enum:
     WORD_COMPLETE = 1
@@ -357,8 +353,8 @@ cdef inline bint group_op_finished(CallGroup self, PyObject* op) noexcept:
         if inflight_swap(&self.finished, top, <uint64_t><size_t>op):
             break
         inflight_count(STEP_REPEATED)
-    if top != <uint64_t><size_t><PyObject*>self and op_is_of_group_and(<PyObject*><size_t>top, 0):
-        op_stow(<PyObject*><size_t>top)     # finished one by one, they are dropped one by one
+    if top != <uint64_t><size_t><PyObject*>self:
+        op_stow_unless_shared(<PyObject*><size_t>top, 0)
     return group_count_down(self, WORD_OP, 0)
 
 

@@ -472,47 +472,6 @@ cdef inline void op_free(PyObject* op) noexcept:
         spare_op_count += 1
 
 
-cdef inline void op_let_go(PyObject* op) noexcept:
-    # Drops a row's reference.
-    if op_is_of_group_and(op, 1):
-        op_stow(op)
-    drop(op)
-
-
-cdef inline bint op_is_of_group_and(PyObject* op, Py_ssize_t others) noexcept:
-    # Whether it is in the stack of a group, and there are just so many references besides. A weak one
-    # would still be a way to it.
-    return (
-        not INFLIGHT_FREE_THREADED and Py_REFCNT(op) == 1 + others and op_below_of(op)[0] != NULL
-        and not op_is_stowed(op) and weak_list(op, op_weak_list)[0] == NULL
-    )
-
-
-cdef inline void op_stow(PyObject* op) noexcept:
-    # Nobody but its group has it, but for a caller who does not look at it any more.
-    cdef PyObject** references = op_references(op)
-    cdef PyObject* group = references[<int>GROUP]
-    PyObject_GC_UnTrack(op)
-    retain(<PyObject*>None)
-    references[<int>GROUP] = <PyObject*>None
-    drop(group)
-
-
-cdef inline bint op_is_stowed(PyObject* op) noexcept nogil:
-    # Of an operation in the stack of a group.
-    return op_references(op)[<int>GROUP] == <PyObject*>None
-
-
-cdef inline void op_fetch(PyObject* op, PyObject* group) noexcept:
-    # Stowed away in the stack of this group, it becomes an object like others. (What the collector has
-    # cleared looks stowed, too.)
-    retain(group)
-    drop(<PyObject*>None)
-    op_references(op)[<int>GROUP] = group
-    if not PyObject_GC_IsTracked(op):
-        PyObject_GC_Track(op)
-
-
 cdef inline int key_check(PyObject* key) except -1:
     # A key that cannot be hashed is refused where it is passed in, not where it is looked up.
     if not inflight_is_str(key) and not inflight_is_int(key):

@@ -1,6 +1,6 @@
 """A group and the operations that nobody else has: free without the collector, whole when somebody looks.
 
-What the compiled implementation does with them, with the GIL, is in src/callgroup.pxi. The tests hold for both
+What the compiled implementation does with them, with the GIL, is in src/stow.pxi. The tests hold for both
 implementations, but for those that say when something is free.
 """
 
