@@ -36,6 +36,22 @@ class FakeClock:
         self.now += seconds
 
 
+class Key:
+    """Equal to those of its name, which only its own code can tell; all have one hash."""
+
+    def __init__(self, name: Any) -> None:
+        self.name = name
+
+    def __hash__(self) -> int:
+        return 7
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self.name == other.name
+
+    def __repr__(self) -> str:
+        return f"{self.name}"
+
+
 class Worker:
     """A running thread whose result, or exception, is collected by ``result()``."""
 

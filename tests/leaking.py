@@ -24,23 +24,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import GIL
+from helpers import GIL, Key
 
 SLACK = 24
 """Objects of one type, or blocks, that may come in the course of a scenario: caches fill, tables grow."""
-
-
-class Key:
-    """Equal to others of its number, which its Python code finds out."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __hash__(self) -> int:
-        return 7
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Key) and self.number == other.number
 
 
 class Raising(Key):

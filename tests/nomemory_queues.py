@@ -51,22 +51,23 @@ def audit(impl, queue, before, op, outcome, *taken):
         assert each is None or each.try_finish() or impl.name == "pure"
 
 
+def audit_process(queue, before, worked, outcome):
+    """After a call that processes a row, the first two operations: those of them that failed. If it was not taken, all
+    is as before. Once it is, whatever fails is an error of the operations, or comes after the work.
+    """
+    failed = [op for op in before if op.done()]
+    taken = worked or failed
+    assert taken or outcome.refused
+    assert failed in ([], before[:2])
+    assert same(contents(queue), before[2:] if taken else before)
+    for op in before:
+        op.try_finish()
+    return failed
+
+
 class Done:
     kind = MemoryError
     refused = True
-
-
-class Key:
-    """All have one hash."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __hash__(self):
-        return 1
-
-    def __eq__(self, other):
-        return isinstance(other, Key) and self.name == other.name
 
 
 def consume(queue):

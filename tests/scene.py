@@ -14,22 +14,6 @@ from inflight import QueueClosedError, QueueEmptyError, QueueSaturatedError
 DEPTH = 6
 
 
-class Key:
-    """Compared by Python code."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __hash__(self):
-        return 7
-
-    def __eq__(self, other):
-        return isinstance(other, Key) and self.name == other.name
-
-    def __repr__(self):
-        return self.name
-
-
 class Scene:
     """A queue with operations that it has accepted, and all of them accounted for in the end."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from scene import DEPTH, Key
+from helpers import Key
+from scene import DEPTH
 
 # Each prepares a scene and returns the call that the signal strikes.
 CALLS = {}

@@ -9,7 +9,7 @@ import sys
 import uuid
 
 import pytest
-from helpers import keys, put, take_all
+from helpers import Key, keys, put, take_all
 
 # Around what fits a machine word in some way, and the modulus of the hash of ints.
 INTS = sorted(
@@ -231,35 +231,19 @@ def test_a_string_subclass_with_its_own_equality(make_queue):
     assert [len(row) for row in rows] == [1, 2]
 
 
-class Same:
-    """Every instance has one hash; equal by number."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def __hash__(self):
-        return 42
-
-    def __eq__(self, other):
-        return isinstance(other, Same) and self.number == other.number
-
-    def __repr__(self):
-        return f"Same({self.number})"
-
-
 def test_colliding_hashes(make_queue):
     queue = make_queue()
     total = 60
-    put(queue, *map(Same, range(total)))
-    put(queue, *map(Same, reversed(range(total))))
+    put(queue, *map(Key, range(total)))
+    put(queue, *map(Key, reversed(range(total))))
     assert len(queue) == total
     rows = queue.dequeue_many(20)
-    put(queue, *map(Same, range(total)))
+    put(queue, *map(Key, range(total)))
     rest = take_all(queue)
     for row in rows:
         row.release()
     rest += take_all(queue)
-    assert [row.key.number for row in rows + rest] == [*range(total), *range(20)]
+    assert [row.key.name for row in rows + rest] == [*range(total), *range(20)]
     assert {len(row) for row in rest[:40]} == {3}
     queue._check()
 
@@ -482,22 +466,22 @@ def test_a_lookup_whose_comparison_changes_the_queue(make_queue):
 def test_a_comparison_that_never_agrees_with_the_state_it_saw_ends(make_queue):
     """Every comparison changes the queue; the call ends all the same once the keys are known."""
     queue = make_queue()
-    put(queue, *map(Same, range(3)))
+    put(queue, *map(Key, range(3)))
     count = 0
 
-    class Restless(Same):
-        __hash__ = Same.__hash__
+    class Restless(Key):
+        __hash__ = Key.__hash__
 
         def __eq__(self, other):
             nonlocal count
             count += 1
             if count < 20:
-                queue.submit(Same(100 + count))
+                queue.submit(Key(100 + count))
             return super().__eq__(other)
 
     key = Restless(2)
     queue.submit(key)
-    assert sum(len(row) for row in take_all(queue) if row.key.number == 2) == 2
+    assert sum(len(row) for row in take_all(queue) if row.key.name == 2) == 2
 
 
 def test_a_comparison_that_answers_with_something_odd(make_queue):

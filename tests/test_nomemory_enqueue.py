@@ -9,9 +9,9 @@ queue. The pure implementation may have accepted it all the same, as it may when
 from __future__ import annotations
 
 import pytest
-from helpers import Worker, put, wait_consumers
+from helpers import Key, Worker, put, wait_consumers
 from nomemory import WAYS, Table, same
-from nomemory_queues import EXCLUSIVE, KINDS, Key, audit, consume, contents, make
+from nomemory_queues import EXCLUSIVE, KINDS, audit, consume, contents, make
 
 table = Table()
 

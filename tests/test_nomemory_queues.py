@@ -6,9 +6,9 @@ import sys
 from functools import partial
 
 import pytest
-from helpers import HANG, Worker, put, wait_blocked, wait_consumers, wait_producers
+from helpers import HANG, Key, Worker, put, wait_blocked, wait_consumers, wait_producers
 from nomemory import WAYS, Table, insisting
-from nomemory_queues import EXCLUSIVE, KINDS, Done, Key, audit, consume, make
+from nomemory_queues import EXCLUSIVE, KINDS, Done, audit, consume, make
 
 from inflight import QueueClosedError
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from helpers import Key
 from pairs import Call, contest, name, pairs
 
 from inflight import InflightError, QueueClosedError, QueueEmptyError, QueueSaturatedError
@@ -16,22 +17,6 @@ from inflight import InflightError, QueueClosedError, QueueEmptyError, QueueSatu
 pytestmark = pytest.mark.usefixtures("tiny_switch_interval")
 
 WINDOW = 1.0
-
-
-class SlowKey:
-    """A key that only its own code can compare, and whose hash is like that of all others."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __hash__(self):
-        return 7
-
-    def __eq__(self, other):
-        return self.name == other.name
-
-    def __repr__(self):
-        return self.name
 
 
 class World:
@@ -62,7 +47,7 @@ class World:
             self.held.append(self.own("o"))
 
     def key(self, name):
-        return SlowKey(name) if self.compared else name
+        return Key(name) if self.compared else name
 
     def op(self, key, msg):
         op = self.impl.Op(key, msg)
