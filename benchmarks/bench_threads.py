@@ -51,7 +51,7 @@ def _producers_consumers(kind: Callable[[], Rival], count: int, *, pairs: int) -
 @contextmanager
 def _hand_off(kind: Callable[[], Rival], count: int) -> Iterator[Round]:
     """One item goes there and back, over two queues; the round returns how long each took. Each thread has a processor
-    of its own: with both on one, which the system may decide for any round, it takes ten times as long.
+    of its own: with both on one, which the system may decide for any round, it takes a tenth of the time.
     """
     there, back = kind(), kind()
     keys = KEYS["int"](count)

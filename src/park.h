@@ -33,8 +33,9 @@ enum {
 
 static uint64_t inflight_looks = INFLIGHT_MOST_LOOKS, inflight_parks = 0;
 
-static inline int inflight_look_for(PyThread_type_lock lock) {
+static inline int inflight_look_for(PyThread_type_lock lock, long long microseconds) {
     uint64_t looks = inflight_load(&inflight_looks), look;
+    if (microseconds >= 0 && microseconds <= INFLIGHT_WORTH_LOOKING) return 0;
     if (inflight_add(&inflight_parks, 1) % INFLIGHT_TRY_AGAIN == 0) looks = INFLIGHT_MOST_LOOKS;
     for (look = 0; look < looks; look++) {
         if (PyThread_acquire_lock(lock, NOWAIT_LOCK)) {
@@ -48,16 +49,13 @@ static inline int inflight_look_for(PyThread_type_lock lock) {
     return 0;
 }
 
-#else
-static inline int inflight_look_for(PyThread_type_lock lock) { (void)lock; return 0; }
-enum { INFLIGHT_WORTH_LOOKING = 0 };
 #endif
 
 /* For so many microseconds, or for ever if they are negative; a signal ends it. */
 static inline PyLockStatus inflight_park(PyThread_type_lock lock, long long microseconds) {
-    if (microseconds < 0 || microseconds > INFLIGHT_WORTH_LOOKING) {
-        if (inflight_look_for(lock)) return PY_LOCK_ACQUIRED;
-    }
+#ifdef Py_GIL_DISABLED
+    if (inflight_look_for(lock, microseconds)) return PY_LOCK_ACQUIRED;
+#endif
     return PyThread_acquire_lock_timed(lock, microseconds, 1);
 }
 
