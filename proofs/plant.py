@@ -242,13 +242,13 @@ FAULTS = [
     Fault(
         "waiters of a closed loop do not leave",
         "src/tasks.pxi",
-        "        inflight_count(RETURNED)\n        waiter.leave()\n",
+        "        inflight_count(RETURNED)\n        waiter.leave(wake)\n",
         "        inflight_count(RETURNED)\n",
     ),
     Fault(
         "a cancelled task does not leave its line",
         "src/awaits.pxi",
-        "    if waiter is None:\n        return 0\n    waiter.leave()\n",
+        "    if waiter is None:\n        return 0\n    waiter.leave(&wake)\n",
         "    if waiter is None:\n        return 0\n",
     ),
     Fault(

@@ -124,7 +124,7 @@ byte clock, now;            /* how many windows are over; and what the queue kno
 
 /* One loop, with its mailbox. */
 int mail;
-bool scheduled;             /* a Delivery is on its way, or somebody returns what is here */
+bool scheduled;             /* a Delivery is on its way */
 byte deliveries;            /* given to the loop, which has not run them */
 bool loop_busy, loop_closed;
 
@@ -471,11 +471,10 @@ inline check() {
 
 /* ---- waking: wake_all, mailbox_post, mailbox_schedule, mailbox_return ------------------------ */
 
-/* The functions call each other in a circle: whom a closed loop cannot resume leaves, whose row
- * wakes the next, who may be of the same loop. Here it is one loop that does what is innermost. */
+/* Whom a closed loop cannot resume leaves, and its row wakes the next, who may be of the same loop. */
 inline wake_all() {
     do
-    :: chain != 0 ->
+    :: chain != 0 && !returning && batch == 0 ->
         d_step {
             pop(chain, w);
             if
@@ -490,14 +489,14 @@ inline wake_all() {
             fi
         };
         schedule()
-    :: chain == 0 && returning && batch == 0 ->
+    :: returning && batch == 0 ->
         d_step {
             batch = mail;
             mail = 0;
-            scheduled = (batch != 0);
-            returning = (batch != 0)
+            scheduled = false;
+            returning = false
         }
-    :: chain == 0 && batch != 0 ->
+    :: batch != 0 ->
         d_step {
             pop(batch, w);
             node[w].linked = false;
@@ -506,7 +505,7 @@ inline wake_all() {
 #endif
             check()
         }
-    :: chain == 0 && batch == 0 && !returning -> break
+    :: chain == 0 && !returning && batch == 0 -> break
     od
 }
 

@@ -343,11 +343,13 @@ cdef object wait_resume(Wait self, object value, object error, bint* yielded):
 
 
 cdef int wait_leave(Wait self) except -1:
+    cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef TaskWaiter waiter = self.waiter
     wait_retire(self)
     if waiter is None:
         return 0
-    waiter.leave()
+    waiter.leave(&wake)
+    wake_all(&wake)
     waiter.left = True
     return waiter.clear_alarm()
 

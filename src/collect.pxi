@@ -181,7 +181,9 @@ cdef int group_break(PyObject* self) noexcept:
 
 cdef int waiter_break(PyObject* self) noexcept:
     # Not without having left: what it is in the line of would keep pointing at it.
-    (<TaskWaiter>self).leave()
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    (<TaskWaiter>self).leave(&wake)
+    wake_all(&wake)
     return waiter_clear_attributes(self)
 
 

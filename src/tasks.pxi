@@ -72,13 +72,15 @@ cdef class Delivery:
         mailbox_deliver(self.mailbox)
 
     def __del__(self):
+        cdef WakeChain wake = WakeChain(NULL, NULL)
         if not self.pending or Py_IsFinalizing():
             return
         if loop_is_closed(self.loop):
-            mailbox_return(self.mailbox)
+            mailbox_return(self.mailbox, &wake)
         else:
             # A signal handler has raised between the loop and the call.
-            mailbox_schedule(self.mailbox, self.loop)
+            mailbox_schedule(self.mailbox, self.loop, &wake)
+        wake_all(&wake)
 
 
 cdef enum:
@@ -109,7 +111,8 @@ cdef Mailbox mailbox_of(object loop):
     return mailbox
 
 
-cdef void mailbox_post(Mailbox self, TaskWaiter waiter) noexcept:
+cdef void mailbox_post(Mailbox self, TaskWaiter waiter, WakeChain* wake) noexcept:
+    # Has the waiter resumed. If its loop is closed, `wake` gets who is next, here and below.
     cdef bint first
     cdef WaitNode* node = &waiter.node
     inflight_lock(&self.lock)
@@ -129,10 +132,10 @@ cdef void mailbox_post(Mailbox self, TaskWaiter waiter) noexcept:
     if not first:
         inflight_count(POSTED_TO_SCHEDULED)
     if first and not Py_IsFinalizing():
-        mailbox_schedule(self, waiter.loop)
+        mailbox_schedule(self, waiter.loop, wake)
 
 
-cdef void mailbox_schedule(Mailbox self, object loop) noexcept:
+cdef void mailbox_schedule(Mailbox self, object loop, WakeChain* wake) noexcept:
     # Called from everywhere, deallocators included: the current exception is none of its business.
     cdef PyObject* type
     cdef PyObject* value
@@ -157,7 +160,7 @@ cdef void mailbox_schedule(Mailbox self, object loop) noexcept:
         if not again or Py_AddPendingCall(mailbox_retry, <void*><PyObject*>self) != 0:
             drop(<PyObject*>self)
     elif outcome < 0:
-        mailbox_return(self)
+        mailbox_return(self, wake)
     if failure != NULL:
         # Only now, or it would strike in the next try.
         raise_later(<object>failure)
@@ -167,6 +170,7 @@ cdef void mailbox_schedule(Mailbox self, object loop) noexcept:
 
 cdef int mailbox_retry(void* argument) except -1:
     cdef Mailbox self = <Mailbox><PyObject*>argument
+    cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef object loop
     cdef bint posted
     drop(<PyObject*>argument)
@@ -178,7 +182,8 @@ cdef int mailbox_retry(void* argument) except -1:
     if posted:
         loop = self.loop_ref()
         if loop is not None:
-            mailbox_schedule(self, loop)
+            mailbox_schedule(self, loop, &wake)
+            wake_all(&wake)
     return 0
 
 
@@ -245,16 +250,15 @@ cdef int raise_pending(void* argument) except -1:
     raise error
 
 
-cdef inline WaitNode* mailbox_take(Mailbox self, bint returning) noexcept:
-    # All that is there, now the caller's. While it is `returning`, nobody else schedules: who is
-    # given what another could not take may be in this mailbox too.
+cdef inline WaitNode* mailbox_take(Mailbox self) noexcept:
+    # All that is there, now the caller's.
     cdef WaitNode* node
     inflight_lock(&self.lock)
     node = self.head
     self.head = NULL
     self.tail = NULL
     self.retries = 0
-    self.scheduled = returning and node != NULL
+    self.scheduled = False
     inflight_unlock(&self.lock)
     return node
 
@@ -262,7 +266,8 @@ cdef inline WaitNode* mailbox_take(Mailbox self, bint returning) noexcept:
 cdef int mailbox_deliver(Mailbox self) except -1:
     # In the loop's thread, as one of its callbacks. What a task lets out of its step (Ctrl-C, an
     # exit) ends this one; the others are delivered when the loop goes on.
-    cdef WaitNode* node = mailbox_take(self, False)
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef WaitNode* node = mailbox_take(self)
     cdef TaskWaiter waiter
     cdef object failure = None
     while node != NULL:
@@ -272,7 +277,7 @@ cdef int mailbox_deliver(Mailbox self) except -1:
         drop(<PyObject*>waiter)
         if failure is not None and isinstance(failure, PASSED_ON):
             # Still on its way, so that nobody posts it again.
-            mailbox_post(self, waiter)
+            mailbox_post(self, waiter, &wake)
             continue
         waiter.woken = True
         inflight_count(DELIVERED)
@@ -281,23 +286,22 @@ cdef int mailbox_deliver(Mailbox self) except -1:
         except BaseException as error:
             if failure is None or isinstance(error, PASSED_ON):
                 failure = error
+    wake_all(&wake)
     if failure is not None:
         raise failure
     return 0
 
 
-cdef void mailbox_return(Mailbox self) noexcept:
+cdef void mailbox_return(Mailbox self, WakeChain* wake) noexcept:
     # The loop is gone, and nobody will be resumed: everybody leaves.
-    cdef WaitNode* node = mailbox_take(self, True)
+    cdef WaitNode* node = mailbox_take(self)
     cdef TaskWaiter waiter
     while node != NULL:
         waiter = <TaskWaiter>node.owner
         node = node.wake_next
         drop(<PyObject*>waiter)
         inflight_count(RETURNED)
-        waiter.leave()
-        if node == NULL:
-            node = mailbox_take(self, True)
+        waiter.leave(wake)
 
 
 @cython.final
@@ -312,10 +316,12 @@ cdef class Alarm:
             self.waiter.resume()
 
     def __del__(self):
+        cdef WakeChain wake = WakeChain(NULL, NULL)
         if self.waiter is None or self.waiter.alarm != self.number or Py_IsFinalizing():
             return
         if loop_is_closed(self.waiter.loop):
-            self.waiter.leave()
+            self.waiter.leave(&wake)
+            wake_all(&wake)
         else:
             # A signal handler has raised between the loop and the call.
             self.waiter.loop.call_soon_threadsafe(self.waiter._resume)
@@ -358,8 +364,8 @@ cdef class TaskWaiter(Waiter):
         self.mailbox = mailbox_of(loop)
         self.rest = INFINITY
 
-    cdef void wake(self) noexcept:
-        mailbox_post(self.mailbox, self)
+    cdef void wake(self, WakeChain* wake) noexcept:
+        mailbox_post(self.mailbox, self, wake)
 
     cdef int resume(self) except -1:
         # [PARKED] to [WOKEN]: runs the task until it is suspended again, or ends.
@@ -403,10 +409,9 @@ cdef class TaskWaiter(Waiter):
             timer.cancel()
         return 0
 
-    cdef void leave(self) noexcept:
-        # [LEFT], however the wait ended: what it still holds goes to the next in line. Can be
-        # repeated, and called by another thread, for a loop that is gone.
-        cdef WakeChain wake = WakeChain(NULL, NULL)
+    cdef void leave(self, WakeChain* wake) noexcept:
+        # [LEFT], however the wait ended: what it still holds goes to the next in line, whom the caller
+        # wakes. Can be repeated, and called by another thread, for a loop that is gone.
         cdef WaitNode* node = &self.node
         cdef Engine* engine
         cdef bint kept
@@ -422,16 +427,15 @@ cdef class TaskWaiter(Waiter):
             engine = &(<OpQueue>self.home).engine
             inflight_lock(&engine.lock)
             if self.role == CONSUMER:
-                engine_leave_consumer(engine, node, &wake)
+                engine_leave_consumer(engine, node, wake)
             elif self.role == PRODUCER:
                 engine_leave_producer(engine, node)
-                engine_settle(engine, &wake)
+                engine_settle(engine, wake)
             else:
                 list_remove(node)
             kept = node.kept
             node.kept = False
             inflight_unlock(&engine.lock)
-            wake_all(&wake)
         if kept:
             drop(node.owner)
 

@@ -119,19 +119,21 @@ cdef void list_dissolve(WaitNode** list, WakeChain* wake) noexcept nogil:
 
 
 cdef void wake_all(WakeChain* wake) noexcept:
-    # Outside every lock. Once woken, a waiter may reuse its node: the next one is read before.
-    cdef WaitNode* node = wake.head
-    cdef WaitNode* following
+    # Outside every lock. The chain may grow meanwhile: a task whose loop is closed leaves, and what it
+    # was promised goes to the next, whose loop may be closed too, and so on. As calls within calls,
+    # thousands of such loops would use up the stack.
+    cdef WaitNode* node
     cdef PyObject* owner
     inflight_outside()
-    while node != NULL:
-        following = node.wake_next
+    while wake.head != NULL:
+        node = wake.head
+        # Once woken, a waiter may reuse its node.
+        wake.head = node.wake_next
+        if wake.head == NULL:
+            wake.tail = NULL
         owner = node.owner
-        (<Waiter>owner).wake()
+        (<Waiter>owner).wake(wake)
         drop(owner)
-        node = following
-    wake.head = NULL
-    wake.tail = NULL
 
 
 cdef extern from "park.h" nogil:
@@ -150,7 +152,8 @@ cdef class Waiter:
         self.node.owner = <PyObject*>self
         self.node.armed = INFINITY
 
-    cdef void wake(self) noexcept:
+    cdef void wake(self, WakeChain* wake) noexcept:
+        # Puts into the chain who is to be woken instead, if nobody can be here.
         pass
 
 
@@ -193,7 +196,7 @@ cdef class ThreadWaiter(Waiter):
             spare_locks[spare_lock_count] = self.lock
             spare_lock_count += 1
 
-    cdef void wake(self) noexcept:
+    cdef void wake(self, WakeChain* wake) noexcept:
         PyThread_release_lock(self.lock)
 
     cdef bint park(self, double seconds) except -1:

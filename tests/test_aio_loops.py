@@ -303,6 +303,51 @@ def test_a_long_line_of_a_dead_loop_is_passed_over_without_recursion(impl, line)
     )
 
 
+@pytest.mark.instrumented
+@pytest.mark.parametrize("line", ["consumers", "producers"])
+def test_a_line_of_thousands_of_dead_loops_is_passed_over_without_recursion(impl, line):
+    """What the first cannot take goes to the second, which cannot take it either, and so on."""
+    run_script(
+        impl,
+        f"""
+        import asyncio
+
+        class Dead:
+            def is_closed(self):
+                return True
+
+            def call_soon_threadsafe(self, callback):
+                raise RuntimeError("closed")
+
+        total = 30_000
+        queue, full = OpQueue(None, None), OpQueue(1, None)
+        ops = [full.submit("old")]
+        parked = []
+        for key in range(total):
+            asyncio._set_running_loop(Dead())
+            call = queue.adequeue() if {line!r} == "consumers" else full.asubmit(key)
+            parked.append((call, call.send(None)))
+        asyncio._set_running_loop(None)
+        stats = queue.stats(), full.stats()
+        assert (stats[0].consumers_waiting, stats[1].producers_waiting) in ((total, 0), (0, total))
+
+        ops.append(queue.submit(1))
+        assert queue.dequeue(0).key == 1
+        assert full.dequeue(0).key == "old"
+        ops.append(full.submit("new"))
+        assert full.dequeue(0).key == "new"
+        stats = queue.stats(), full.stats()
+        assert (stats[0].consumers_waiting, stats[1].producers_waiting) == (0, 0)
+        for each in queue, full:
+            each._check()
+        for op in ops:
+            op.finish()
+        print("passed over")
+        """,
+        expect="passed over\n",
+    )
+
+
 def test_dead_awaiters_of_operations_groups_and_joins_harm_nobody(impl, make_queue, loop_factory):
     queue = make_queue()
     put(queue, 1)

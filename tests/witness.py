@@ -145,13 +145,13 @@ def _put(call: Any, count: Count) -> Any:
     return _put_locked
 
 
-def _leave(call: Any, count: Count) -> Any:
-    def _leave(self: Any, waiter: Any) -> None:
+def _leave_to(call: Any, count: Count) -> Any:
+    def _leave_to(self: Any, waiter: Any, wakes: Any) -> None:
         if waiter in self._granted:
             count("SLOT_GIVEN_UP")
-        call(self, waiter)
+        call(self, waiter, wakes)
 
-    return _leave
+    return _leave_to
 
 
 def _merge(call: Any, count: Count) -> Any:
@@ -247,11 +247,11 @@ def _refuse_if_closed(call: Any, count: Count) -> Any:
 
 
 def _post(call: Any, count: Count) -> Any:
-    def post(self: Any, waiter: Any, loop: Any) -> None:
+    def post(self: Any, waiter: Any, loop: Any, wakes: Any) -> None:
         flag = self._on_its_way.get(0)
         if flag is not None and flag[0]:
             count("POSTED_TO_SCHEDULED")
-        call(self, waiter, loop)
+        call(self, waiter, loop, wakes)
 
     return post
 
@@ -266,9 +266,9 @@ def _deliver(call: Any, count: Count) -> Any:
 
 
 def _returned(call: Any, count: Count) -> Any:
-    def leave(self: Any) -> None:
+    def leave(self: Any, wakes: Any) -> None:
         count("RETURNED")
-        call(self)
+        call(self, wakes)
 
     return leave
 
@@ -285,7 +285,7 @@ def _park(call: Any, count: Count) -> Any:
 WRAPPERS: dict[tuple[str, str, str], Callable[[Any, Count], Any]] = {
     ("lines", "Lines", "_bind_locked"): _bind,
     ("lines", "Lines", "_unline_locked"): _unline,
-    ("lines", "Lines", "_leave"): _leave,
+    ("lines", "Lines", "_leave_to"): _leave_to,
     ("rows", "Rows", "_renounce_locked"): _renounce,
     ("rows", "Rows", "_merge_locked"): _merge,
     ("rows", "Rows", "_release_locked"): _release,

@@ -109,7 +109,7 @@ class KeyedQueue(Lines, Generic[K]):
                     self._refuse(status, key)
                 elif waiter is None:
                     until = None if seconds is None else monotonic() + seconds
-                    waiter = TaskWaiter(self._leave)
+                    waiter = TaskWaiter(self._leave_to)
                     waiter.hash = hash_
                 else:
                     await waiter.park(until)
@@ -247,7 +247,7 @@ class KeyedQueue(Lines, Generic[K]):
                     self._raise_empty(seconds, timeout)
                 if waiter is None:
                     until = None if seconds is None else monotonic() + seconds
-                    waiter = TaskWaiter(self._leave)
+                    waiter = TaskWaiter(self._leave_to)
                     continue
                 await waiter.park(self._alarm(waiter, until))
                 last = until is not None and monotonic() >= until
@@ -410,7 +410,7 @@ class KeyedQueue(Lines, Generic[K]):
             return True
         if last:
             return False
-        waiter = TaskWaiter(self._leave)
+        waiter = TaskWaiter(self._leave_to)
         try:
             while True:
                 if self._try_join(waiter):

@@ -202,19 +202,23 @@ class Lines(Rows):
         finally:
             wake_all(wakes)
 
+    def _leave_to(self, waiter: Waiter, wakes: list[Waiter]) -> None:
+        """[LEFT], however the wait ended: what ``waiter`` still holds goes to the next. Can be repeated."""
+        with self._guard():
+            try:
+                self._unline_locked(waiter, granted=False)
+                self._granted.pop(waiter, None)
+                self._joiners.pop(waiter, None)
+                self._consumers.pop(waiter.place, None)
+                self._renounce_locked(waiter)
+            finally:
+                self._settle_locked(wakes)
+
     def _leave(self, waiter: Waiter) -> None:
-        """[LEFT], however the wait ended: what ``waiter`` still holds goes to the next."""
+        """The same, and wake whoever is next."""
         wakes: list[Waiter] = []
         try:
-            with self._guard():
-                try:
-                    self._unline_locked(waiter, granted=False)
-                    self._granted.pop(waiter, None)
-                    self._joiners.pop(waiter, None)
-                    self._consumers.pop(waiter.place, None)
-                    self._renounce_locked(waiter)
-                finally:
-                    self._settle_locked(wakes)
+            self._leave_to(waiter, wakes)
             wake_all(wakes)
         except BaseException:
             insist(self._mend, wakes)

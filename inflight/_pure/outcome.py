@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _arguments
 from .._report import PASSED_ON, report
 from .tasks import TaskWaiter
-from .waiters import ThreadWaiter, Waiter
+from .waiters import ThreadWaiter, Waiter, wake_all
 
 __all__ = ["OUTCOME", "Ended", "Outcome", "shown"]
 
@@ -65,11 +65,14 @@ class Outcome:
 
     def _notify(self, passed: list[BaseException]) -> None:
         cell = self._cell
+        wakes: list[Waiter] = []
         for slot in (slots := list(cell)):
             waiter = cell.get(slot)
             # Not taken out: each waiter leaves by itself, and can be woken again.
             if isinstance(waiter, Waiter):
-                waiter.wake()
+                wakes.append(waiter)
+        if wakes:
+            wake_all(wakes)
         for slot in slots:
             if slot != OUTCOME and type(cell.get(slot)) is tuple:
                 callback = cell.pop(slot, None)
@@ -124,7 +127,7 @@ class Outcome:
         if OUTCOME in cell:
             return
         slot = next(_slots)
-        waiter = TaskWaiter(partial(cell.pop, slot))
+        waiter = TaskWaiter(partial(_leave, cell, slot))
         try:
             cell[slot] = waiter
             while True:
@@ -133,6 +136,11 @@ class Outcome:
                 yield from waiter.park(None).__await__()
         finally:
             cell.pop(slot, None)
+
+
+def _leave(cell: dict[int, Any], slot: int, _waiter: Waiter, _wakes: list[Waiter]) -> None:
+    """A wait has ended. Nobody is next: all who wait here are woken."""
+    cell.pop(slot, None)
 
 
 def shown(key: object) -> str:

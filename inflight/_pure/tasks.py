@@ -35,7 +35,7 @@ from weakref import WeakKeyDictionary, ref
 from .. import _fork
 from .._loops import TrioLoop, current_loop, inside_step
 from .._report import PASSED_ON
-from .waiters import Waiter, insist
+from .waiters import Waiter, insist, wake_all
 
 __all__ = ["TaskWaiter", "let_others_run"]
 
@@ -62,8 +62,8 @@ class Mailbox:
         self._on_its_way = {}
         self._generation = _fork.generation
 
-    def post(self, waiter: TaskWaiter, loop: Any) -> None:
-        """Have ``waiter`` resumed; can be repeated."""
+    def post(self, waiter: TaskWaiter, loop: Any, wakes: list[Waiter]) -> None:
+        """Have ``waiter`` resumed; can be repeated. If its loop is closed, ``wakes`` gets who is next."""
         if self._generation != _fork.generation:
             self._on_its_way.clear()
             self._generation = _fork.generation
@@ -71,9 +71,9 @@ class Mailbox:
         flag = self._on_its_way.setdefault(_FLAG, [False])
         # Two threads may both get here, and an interrupt may leave it unset: one too many is harmless.
         if not flag[0]:
-            self._send(loop, flag)
+            self._send(loop, flag, wakes)
 
-    def _send(self, loop: Any, flag: list[bool]) -> None:
+    def _send(self, loop: Any, flag: list[bool], wakes: list[Waiter]) -> None:
         delivery = _Delivery(self, loop)
         try:
             delivery.pending = True
@@ -91,9 +91,9 @@ class Mailbox:
             if not loop.is_closed():
                 raise
             try:
-                self.give_back()
+                self._give_back(wakes)
             except BaseException:
-                insist(self.give_back)
+                insist(self._give_back, wakes)
                 raise
 
     def deliver(self, delivery: _Delivery) -> None:
@@ -130,30 +130,27 @@ class Mailbox:
 
     def send_again(self, loop: Any) -> None:
         """A delivery was dropped, or left off: all that are there need another, if it can be had."""
+        wakes: list[Waiter] = []
         self._on_its_way.pop(_FLAG, None)
-        if loop.is_closed():
-            self.give_back()
-        elif self._waiters:
-            self._send(loop, self._on_its_way.setdefault(_FLAG, [False]))
+        try:
+            if loop.is_closed():
+                self._give_back(wakes)
+            elif self._waiters:
+                self._send(loop, self._on_its_way.setdefault(_FLAG, [False]), wakes)
+        finally:
+            wake_all(wakes)
 
-    def give_back(self) -> None:
+    def _give_back(self, wakes: list[Waiter]) -> None:
         """The loop is gone, and nobody will be resumed: everybody leaves. Can be repeated."""
         waiters = self._waiters
+        self._on_its_way.pop(_FLAG, None)
         while True:
             try:
-                # Nobody else sends: who is given what another could not take may be in here too.
-                self._on_its_way[_FLAG] = [True]
-                while True:
-                    try:
-                        waiter = waiters[0]
-                    except IndexError:
-                        break
-                    waiter.leave()
-                    _remove(waiters, waiter)
-            finally:
-                self._on_its_way.pop(_FLAG, None)
-            if not waiters:
+                waiter = waiters[0]
+            except IndexError:
                 break
+            waiter.leave(wakes)
+            _remove(waiters, waiter)
 
 
 def _remove(waiters: deque[TaskWaiter], waiter: TaskWaiter) -> None:
@@ -207,11 +204,15 @@ class _Alarm:
     def __del__(self) -> None:
         # As above.
         if getattr(self, "_pending", None) and not (_is_finalizing is None or _is_finalizing()):
-            if self._waiter.get_loop().is_closed():
-                self._waiter.leave()
-            else:
-                # An interrupt has come between the loop and the call.
-                self._waiter.wake()
+            wakes: list[Waiter] = []
+            try:
+                if self._waiter.get_loop().is_closed():
+                    self._waiter.leave(wakes)
+                else:
+                    # An interrupt has come between the loop and the call.
+                    self._waiter.wake(wakes)
+            finally:
+                wake_all(wakes)
 
 
 _mailboxes: WeakKeyDictionary[Any, Mailbox] = WeakKeyDictionary()
@@ -234,8 +235,11 @@ class TaskWaiter(Waiter):
     _context: Context | None
     _suspended: bool
 
-    def __init__(self, leave: Callable[[Waiter], object]) -> None:
-        """Wait in the running loop; ``leave`` ends the wait, from any thread, and can be repeated."""
+    def __init__(self, leave: Callable[[Waiter, list[Waiter]], object]) -> None:
+        """Wait in the running loop.
+
+        ``leave`` ends the wait, from any thread, can be repeated, and says whom to wake instead.
+        """
         super().__init__()
         # Written once.
         self._loop = current_loop()
@@ -253,15 +257,15 @@ class TaskWaiter(Waiter):
         self._message: Any = None
         self._asyncio_future_blocking = False
 
-    def wake(self) -> None:
-        self._mailbox.post(self, self._loop)
+    def wake(self, wakes: list[Waiter], /) -> None:
+        self._mailbox.post(self, self._loop, wakes)
 
-    def leave(self) -> None:
-        """Nobody will resume it."""
+    def leave(self, wakes: list[Waiter]) -> None:
+        """Nobody will resume it; ``wakes`` gets who is next."""
         try:
-            self._leave(self)
+            self._leave(self, wakes)
         except BaseException:
-            insist(self._leave, self)
+            insist(self._leave, self, wakes)
             raise
 
     def resume(self) -> None:

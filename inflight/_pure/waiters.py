@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -44,8 +44,11 @@ class Waiter:
         # Of a consumer: the row that it is just giving back.
         self.renounced: Any = None
 
-    def wake(self) -> None:
-        """Let the caller look again: idempotent, never blocks, never raises."""
+    def wake(self, wakes: list[Waiter], /) -> None:
+        """Let the caller look again: idempotent, never blocks, never raises.
+
+        ``wakes`` gets who is to be woken instead, if nobody can be here.
+        """
         raise NotImplementedError
 
 
@@ -63,7 +66,7 @@ class ThreadWaiter(Waiter):
         self._parked: threading.Lock = new_lock(threading.Lock)
         self._parked.acquire()
 
-    def wake(self) -> None:
+    def wake(self, _wakes: list[Waiter], /) -> None:
         try:
             self._parked.release()
         except RuntimeError:
@@ -89,15 +92,20 @@ def new_lock(kind: Callable[[], Any]) -> Any:
         raise MemoryError("no memory for a lock") from error
 
 
-def wake_all(waiters: Iterable[Waiter]) -> None:
-    """Wake each of them, even if a signal handler raises in the middle."""
+def wake_all(wakes: list[Waiter]) -> None:
+    """Wake each of them, even if a signal handler raises in the middle.
+
+    The list may grow meanwhile: a task whose loop is closed leaves, and what it was promised goes to the
+    next, whose loop may be closed too, and so on. As calls within calls, a hundred such loops would use up
+    the stack.
+    """
     try:
-        for waiter in waiters:
-            waiter.wake()
+        for waiter in wakes:
+            waiter.wake(wakes)
     except BaseException:
         # Again from the start: a second wake does no harm, a lost one would.
-        for waiter in waiters:
-            waiter.wake()
+        for waiter in wakes:
+            waiter.wake(wakes)
         raise
 
 
