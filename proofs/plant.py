@@ -98,13 +98,25 @@ FAULTS = [
     Fault(
         "a slot is erased from the index one too early",
         "src/index.pxi",
-        "if ((i - home) & table.mask) < ((i - gap) & table.mask):",
-        "if ((i - home) & table.mask) <= ((i - gap) & table.mask):",
+        "table_distance(table, i) != 0:",
+        "table_distance(table, i) > 1:",
+    ),
+    Fault(
+        "a lookup ends one slot too early",
+        "src/index.pxi",
+        "        elif table_distance(table, i) < distance:\n",
+        "        elif table_distance(table, i) <= distance:\n",
+    ),
+    Fault(
+        "what makes room for a slot is overwritten",
+        "src/index.pxi",
+        "        table_make_room(table, slot)\n",
+        "        pass\n",
     ),
     Fault(
         "a gap in the index is not closed",
         "src/index.pxi",
-        "        table.slots[gap] = table.slots[i]\n        gap = i\n",
+        "        table.slots[gap] = table.slots[i]\n        gap = i\n        i = (i + 1) & table.mask\n",
         "        break\n",
     ),
     Fault(

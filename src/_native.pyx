@@ -101,6 +101,9 @@ cdef extern from "compat.h" nogil:
     bint inflight_same_str(PyObject* a, PyObject* b)
     bint inflight_same_int(PyObject* a, PyObject* b)
 
+cdef extern from "pages.h" nogil:
+    void inflight_populate(void* memory, size_t size)
+
 cdef extern from "proof.h" nogil:
     const bint INFLIGHT_IS_PROOF
     void inflight_count(int event)

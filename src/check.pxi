@@ -4,9 +4,16 @@
 cdef const char* index_check(Index* index) noexcept nogil:
     cdef size_t seen = 0
     cdef size_t i
+    cdef size_t distance, before
     for i in range(index.main.mask + 1):
         if index.main.slots[i].row != NULL:
             seen += 1
+            distance = table_distance(&index.main, i)
+            before = (i - 1) & index.main.mask
+            if distance and (
+                index.main.slots[before].row == NULL or table_distance(&index.main, before) + 1 < distance
+            ):
+                return b"the slots are not in the order of their homes"
             if table_slot_of(&index.main, index.main.slots[i].row) != &index.main.slots[i]:
                 return b"a row cannot be reached from the home of its hash"
             if index.main.slots[i].hash != index.main.slots[i].row.hash:

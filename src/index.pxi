@@ -1,8 +1,9 @@
 # The index: from key to row, an open-addressing hash table that grows by steps.
 #
-# Linear probing over slots of (hash, row), at most three quarters full. A row is removed by
-# identity, and the slots after it are shifted back, so that a queue's steady coming and going
-# leaves no tombstones behind. The table doubles when it fills up and shrinks when it has become
+# Linear probing over slots of (hash, row), at most three quarters full, in the order of their homes
+# (Robin Hood hashing): nobody is farther from home than the next would be in its place. So a lookup ends
+# where that would be broken, and a removal, by identity, shifts back what is not at home, up to the first
+# that is: a queue's steady coming and going leaves no tombstones behind. The table doubles when it fills up and shrinks when it has become
 # nearly empty; either way the rows move a few slots at a time, with each insertion or removal,
 # so that no single call pays for all of them. While they move there are two tables: `main`
 # takes every insertion; in `old`, what has moved or was removed leaves a tombstone, so that
@@ -19,7 +20,9 @@ cdef struct Slot:
 cdef struct Table:
     Slot* slots
     size_t mask
-    int shift                # 64 - log2 of the number of blocks
+    int shift                # 64 - log2 of the number of slots
+    int block_bits           # log2 of the slots of a block
+    uint64_t block_mask
     size_t used
     size_t room              # how many slots may be used
 
@@ -34,8 +37,12 @@ cdef struct Index:
 
 cdef enum:
     INDEX_MIN_BITS = 3
-    INDEX_BLOCK_BITS = 2     # 4 slots: a cache line
+    INDEX_BLOCK_BITS = 2     # 4 slots: a cache line,
+    INDEX_FAR_BLOCK_BITS = 4 # and 16 in a table of more than 2**16: a megabyte, which is not near any more
+    INDEX_NEAR_BITS = 16
     INDEX_STEP = 16          # slots moved per call: the move ends before main can fill up
+    INDEX_PAGES = 1 << 12    # slots that are asked for at once, 16 pages; and again
+    INDEX_PAGES_EVERY = 16   # with every so many steps, well ahead of the rows
     INDEX_RETURN = 1 << 16   # slots given back per call: a megabyte
     INDEX_SPARSE = 32        # a table with fewer rows than slots / this one shrinks,
     INDEX_KEPT = 1 << 18     # unless it has no more slots than this: bursts tend to come again
@@ -46,32 +53,56 @@ cdef Row TOMBSTONE
 
 cdef inline size_t table_home(Table* table, Py_hash_t hash) noexcept nogil:
     # Blocks are spread, slots within a block are not: consecutive ints, the usual kind of key,
-    # share cache lines, and no pattern of keys can share more than a block.
-    cdef uint64_t block = ((<uint64_t>hash >> INDEX_BLOCK_BITS) * INFLIGHT_SPREAD) >> table.shift
-    return <size_t>((block << INDEX_BLOCK_BITS) | (<uint64_t>hash & ((1 << INDEX_BLOCK_BITS) - 1)))
+    # share cache lines, and no pattern of keys can share more than a block. Where each block is a page
+    # that the processor has forgotten, they share more.
+    cdef uint64_t spread = ((<uint64_t>hash >> table.block_bits) * INFLIGHT_SPREAD) >> table.shift
+    return <size_t>(spread ^ ((spread ^ <uint64_t>hash) & table.block_mask))
 
 
 cdef bint table_init(Table* table, int bits) noexcept nogil:
     table.slots = <Slot*>inflight_calloc(<size_t>1 << bits, sizeof(Slot))
     table.mask = (<size_t>1 << bits) - 1
-    table.shift = 64 - (bits - INDEX_BLOCK_BITS)
+    table.block_bits = INDEX_BLOCK_BITS if bits <= INDEX_NEAR_BITS else INDEX_FAR_BLOCK_BITS
+    table.block_mask = (<uint64_t>1 << table.block_bits) - 1
+    table.shift = 64 - bits
     table.used = 0
     table.room = (table.mask + 1) // 4 * 3
     return table.slots != NULL
 
 
+cdef inline size_t table_distance(Table* table, size_t i) noexcept nogil:
+    # How far what is in this slot is from its home.
+    return (i - table_home(table, table.slots[i].hash)) & table.mask
+
+
 cdef inline void table_insert(Table* table, Row* row, Py_hash_t hash) noexcept nogil:
     # Does not look at the row, which may be far away.
     cdef size_t i = table_home(table, hash)
-    while table.slots[i].row != NULL:
+    cdef size_t distance = 0
+    while table.slots[i].row != NULL and table_distance(table, i) >= distance:
         i = (i + 1) & table.mask
+        distance += 1
     table_fill(table, &table.slots[i], row, hash)
 
 
 cdef inline void table_fill(Table* table, Slot* slot, Row* row, Py_hash_t hash) noexcept nogil:
+    # Its place in the order; what is there, and what follows without a gap, makes room.
+    if slot.row != NULL:
+        table_make_room(table, slot)
     slot.hash = hash
     slot.row = row
     table.used += 1
+
+
+cdef void table_make_room(Table* table, Slot* slot) noexcept nogil:
+    cdef Slot moved = slot[0]
+    cdef Slot displaced
+    cdef size_t i = <size_t>(slot - table.slots)
+    while moved.row != NULL:
+        i = (i + 1) & table.mask
+        displaced = table.slots[i]
+        table.slots[i] = moved
+        moved = displaced
 
 
 cdef inline Slot* table_slot_of(Table* table, Row* row) noexcept nogil:
@@ -86,13 +117,13 @@ cdef inline Slot* table_slot_of(Table* table, Row* row) noexcept nogil:
 
 cdef inline Verdict table_find(Table* table, Probe* probe, Row** found) noexcept nogil:
     cdef size_t i = table_home(table, probe.hash)
+    cdef size_t distance = 0
     cdef Row* row
     cdef Verdict verdict
     while True:
         row = table.slots[i].row
         if row == NULL:
-            probe.vacant = &table.slots[i]
-            return UNEQUAL
+            break
         if table.slots[i].hash == probe.hash and row != &TOMBSTONE:
             verdict = probe_match(probe, row.key, <KeyKind>row.kind)
             if verdict == EQUAL:
@@ -103,7 +134,12 @@ cdef inline Verdict table_find(Table* table, Probe* probe, Row** found) noexcept
                 probe.candidate = row.key
                 retain(row.key)
                 return UNKNOWN
+        elif table_distance(table, i) < distance:
+            break
         i = (i + 1) & table.mask
+        distance += 1
+    probe.vacant = &table.slots[i]
+    return UNEQUAL
 
 
 cdef bint index_init(Index* index) noexcept nogil:
@@ -162,20 +198,13 @@ cdef inline void index_replace(Index* index, Row* row, Row* other) noexcept nogi
 
 
 cdef inline void table_close_gap(Table* table, Slot* slot) noexcept nogil:
-    # Shifts back whatever the gap would cut off from its home.
+    # Shifts back what would be nearer to its home.
     cdef size_t gap = <size_t>(slot - table.slots)
-    cdef size_t i = gap
-    cdef size_t home
-    while True:
-        i = (i + 1) & table.mask
-        if table.slots[i].row == NULL:
-            break
-        home = table_home(table, table.slots[i].hash)
-        # Its home lies cyclically in (gap, i]: the gap is not in its way.
-        if ((i - home) & table.mask) < ((i - gap) & table.mask):
-            continue
+    cdef size_t i = (gap + 1) & table.mask
+    while table.slots[i].row != NULL and table_distance(table, i) != 0:
         table.slots[gap] = table.slots[i]
         gap = i
+        i = (i + 1) & table.mask
     table.slots[gap].row = NULL
     table.used -= 1
 
@@ -185,7 +214,7 @@ cdef bint index_resize(Index* index, int by) noexcept nogil:
     cdef Table table
     while index_is_settling(index):
         index_settle(index)     # for nothing, unless INDEX_STEP was chosen wrong
-    if not table_init(&table, 64 - index.main.shift + INDEX_BLOCK_BITS + by):
+    if not table_init(&table, 64 - index.main.shift + by):
         return False
     index.old = index.main
     index.main = table
@@ -219,6 +248,8 @@ cdef void index_move(Index* index) noexcept nogil:
     cdef Row* row
     cdef size_t end = min(index.cursor + INDEX_STEP, old.mask + 1)
     inflight_count(ROWS_MOVED)
+    if index.main.mask >= 1 << INDEX_NEAR_BITS:
+        index_populate(index)
     while index.cursor < end:
         row = old.slots[index.cursor].row
         if row != NULL and row != &TOMBSTONE:
@@ -230,3 +261,11 @@ cdef void index_move(Index* index) noexcept nogil:
         index.spent = old.slots
         index.spent_slots = old.mask + 1
         old.slots = NULL
+
+
+cdef void index_populate(Index* index) noexcept nogil:
+    # Pages of the table that the rows move to: all, by the time that an eighth of them has moved.
+    cdef size_t step = index.cursor // INDEX_STEP
+    cdef size_t i = step // INDEX_PAGES_EVERY * INDEX_PAGES
+    if step % INDEX_PAGES_EVERY == 0 and i < index.main.mask:
+        inflight_populate(&index.main.slots[i], INDEX_PAGES * sizeof(Slot))
