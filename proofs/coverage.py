@@ -5,7 +5,7 @@
 Builds a copy of the tree with line tracing (src/trace.h), which counts in every thread and every child process, and
 runs the whole suite on the native implementation, or what the arguments choose. That is a proof build, which keeps
 nothing for later; some of the tests then run on an ordinary build, which does. Takes a little longer than the suite.
-The interpreter (default: this one) needs what `pip install '.[test]' Cython setuptools` installs.
+The interpreter (default: this one) needs what `pip install '.[test]' Cython 'setuptools>=77'` installs.
 """
 
 from __future__ import annotations

@@ -150,6 +150,10 @@ static inline int inflight_own_hash(PyObject *number, Py_hash_t *hash) {
     if (PyUnstable_Long_IsCompact((PyLongObject *)number)) {
         value = PyUnstable_Long_CompactValue((PyLongObject *)number);
     } else
+#else
+    if ((size_t)Py_SIZE(number) <= 1) {
+        value = Py_SIZE(number) * (long long)((PyLongObject *)number)->ob_digit[0];
+    } else
 #endif
     {
         int overflow;

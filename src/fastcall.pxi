@@ -14,6 +14,8 @@ cdef extern from "fastcall.h":
 cdef extern from "Python.h":
     PyObject* PyLong_FromSsize_t(Py_ssize_t number) except NULL
 
+cdef object ONE = 1
+
 cdef Call op_finish_method, group_add_method, opset_finish_all_method, queue_enqueue_method, queue_dequeue_method
 
 
@@ -34,9 +36,11 @@ cdef PyObject* call_add(CallGroup self, PyObject** arguments, Py_ssize_t count, 
 cdef PyObject* call_finish_all(OpSet self, PyObject** arguments, Py_ssize_t count, PyObject* names) except NULL:
     if count > 1 or names != NULL:
         return opset_finish_all_method(<PyObject*>self, arguments, count, names)
-    return PyLong_FromSsize_t(
-        opset_finish(self, SUCCEEDED, <object>(arguments[0] if count else <PyObject*>None), None)
-    )
+    count = opset_finish(self, SUCCEEDED, <object>(arguments[0] if count else <PyObject*>None), None)
+    if count != 1:
+        return PyLong_FromSsize_t(count)
+    retain(<PyObject*>ONE)      # nearly always, and without asking for it
+    return <PyObject*>ONE
 
 
 cdef PyObject* call_enqueue(OpQueue self, PyObject** arguments, Py_ssize_t count, PyObject* names) except NULL:
