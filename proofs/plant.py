@@ -6,8 +6,8 @@ Every fault is a small edit of the kind that a hurried change would make: an unl
 is dropped, a comparison that is off by one. For each, a copy of the tree is made, the edit is applied, the extension
 is built (a proof build, without optimisation), and the tests below are run until one fails. A fault that no test
 catches fails the script. What runs the tests is the interpreter that runs this; it needs what
-`pip install '.[proof]' Cython 'setuptools>=77'` installs. A few faults need a free-threaded one, and are left out on others.
-Each takes seconds, or a few minutes.
+`pip install '.[proof]' Cython 'setuptools>=77'` installs. A few faults need a free-threaded one, and are left out on
+others. Each takes seconds, or a few minutes.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ One extension module, put together from one file per idea, kernel first, shell a
              layout.pxi      where the fields of operations and rows are
              stow.pxi        finished operations that only their group still has
              collect.pxi     shows the references held in C structures to the garbage collector
+             binding.pxi     what is said about arguments that do not fit
              fastcall.pxi    shortcuts to the calls that are made most
 
 Methods are plain method descriptors (`binding=False`), which the interpreter calls faster than
@@ -176,6 +177,7 @@ include "asks.pxi"
 include "dedupequeue.pxi"
 include "opwindow.pxi"
 include "collect.pxi"
+include "binding.pxi"
 include "fastcall.pxi"
 
 if not INFLIGHT_IS_PROOF:

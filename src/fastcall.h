@@ -7,7 +7,13 @@
 
 typedef PyObject *(*inflight_call)(PyObject *self, PyObject **arguments, Py_ssize_t count, PyObject *names);
 
-/* Returns the function that the method had, to be called for what `shortcut` does not see to. */
+/* Both return the function that the method had, to be called for what `shortcut` does not see to. */
+static inflight_call inflight_put_before(PyMethodDef *method, inflight_call shortcut) {
+    inflight_call full = (inflight_call)(void (*)(void))method->ml_meth;
+    method->ml_meth = (PyCFunction)(void (*)(void))shortcut;
+    return full;
+}
+
 static inflight_call inflight_call_by(PyTypeObject *type, const char *name, inflight_call shortcut) {
     PyMethodDef *method = type->tp_methods;
     while (method->ml_name != NULL && strcmp(method->ml_name, name) != 0) method++;
@@ -15,9 +21,7 @@ static inflight_call inflight_call_by(PyTypeObject *type, const char *name, infl
         PyErr_Format(PyExc_SystemError, "%s.%s cannot be called by a shortcut", type->tp_name, name);
         return NULL;
     }
-    inflight_call full = (inflight_call)(void (*)(void))method->ml_meth;
-    method->ml_meth = (PyCFunction)(void (*)(void))shortcut;
-    return full;
+    return inflight_put_before(method, shortcut);
 }
 
 #endif

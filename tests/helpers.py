@@ -128,8 +128,8 @@ def wait_producers(queue: Any, number: int) -> None:
     wait_until(lambda: queue.stats().producers_waiting == number)
 
 
-def wait_blocked(*workers: Worker) -> None:
-    """Wait until the threads seem to stand still.
+def wait_blocked(*workers: Worker, looks: int = 20) -> None:
+    """Wait until the threads seem to stand still, so many looks in a row.
 
     For waits that no statistics show. It makes the interesting order of events likely; a test
     that uses it must be right in the other order too.
@@ -148,7 +148,7 @@ def wait_blocked(*workers: Worker) -> None:
         now = places()
         still = still + 1 if now == before[0] else 0
         before[0] = now
-        return still >= 20
+        return still >= looks
 
     wait_until(stands_still)
 

@@ -5,8 +5,9 @@ callbacks and reducers. Their reference counts, the number of objects of each ty
 compiled implementation the traced memory, which has its C structures and locks in it, are the same after any number
 of rounds as before.
 
-In the short form each scenario makes some hundred rounds. ``--operations 1000000 --timeout 0`` makes a million of each
-(a tenth of that where it waits, or starts threads), and looks at resident memory, too.
+In the short form each scenario makes some hundred rounds. ``--operations 1000000`` makes a million of each (a tenth of
+that where it waits, or starts threads), and looks at resident memory, too; it takes hours in all, so give it time by
+``--timeout 0 -o faulthandler_timeout=0``.
 """
 
 from __future__ import annotations

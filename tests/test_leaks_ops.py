@@ -144,7 +144,7 @@ def op_and_group_awaited_by_threads(kit):
     group = kit.impl.CallGroup(kit.reducer)
     op = group.add(kit.key, kit.msg)
     workers = [Worker(call, HANG) for call in (op.result, op.exception, group.result)]
-    wait_blocked(*workers)
+    wait_blocked(*workers, looks=2)  # a hundred thousand rounds, of which most shall wait
     op.finish(kit.result)
     assert workers[0].result() is kit.result
     for worker in workers[1:]:
