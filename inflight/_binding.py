@@ -6,19 +6,19 @@ asks here whether its twin could have been called like that.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inspect import Signature
 
 
 def misfit(cls: str, method: str, /, *arguments: Any, **keywords: Any) -> str | None:
     """The text of the TypeError, ``self`` being the first argument; ``None`` if they do fit. O(arguments)."""
-    # Not before it is needed: no import of the compiled implementation pays for the pure one, nor for inspect.
-    from inspect import signature
-
-    from . import _pure
-
-    twin = getattr(getattr(_pure, cls), method)
+    twin, signature = _twin(cls, method)
     try:
-        signature(twin).bind(*arguments, **keywords)
+        signature.bind(*arguments, **keywords)
     except TypeError:
         pass
     else:
@@ -29,3 +29,14 @@ def misfit(cls: str, method: str, /, *arguments: Any, **keywords: Any) -> str | 
     except TypeError as error:
         return str(error)
     return None
+
+
+@cache
+def _twin(cls: str, method: str) -> tuple[Callable[..., Any], Signature]:
+    # Not imported before it is needed: the compiled implementation has no other use for these.
+    from inspect import signature
+
+    from . import _pure
+
+    twin = getattr(getattr(_pure, cls), method)
+    return twin, signature(twin)
