@@ -1,7 +1,7 @@
 """What the compiled methods say about arguments that do not fit: the same as Python does of the pure ones.
 
-A compiled method takes its arguments apart itself, with messages of its own. One that raises TypeError
-asks here whether its twin could have been called like that.
+A compiled method takes its arguments apart itself, with messages of its own. Where one seems to be raised
+(src/binding.pxi), this is asked whether the method's twin could have been called like that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-/* A layer around methods and constructors, for those that raise TypeError: see binding.pxi. */
+/* A layer around methods and constructors, for arguments that do not fit: see binding.pxi. */
 #ifndef INFLIGHT_BINDING_H
 #define INFLIGHT_BINDING_H
 
@@ -7,9 +7,29 @@
 
 /* All written at import. */
 static PyObject *inflight_misfit;
-static struct { inflight_call call; PyObject *cls, *name; } inflight_methods[64];
-static struct { vectorcallfunc call; initproc init; PyObject *cls, *name; } inflight_constructors[8];
+typedef struct { PyObject *cls, *name, *start; } inflight_names;     /* "OpQueue", "enqueue", "enqueue() " */
+static struct { inflight_call call; inflight_names names; } inflight_methods[64];
+static struct { vectorcallfunc call; initproc init; inflight_names names; } inflight_constructors[8];
 static int inflight_method_count, inflight_constructor_count;
+
+/* Whether an exception was raised that begins like those of Cython's code for arguments. It is usually none of them,
+   but what an operation failed with, or a check of ours. */
+static int inflight_about_arguments(const inflight_names *names) {
+    PyObject *type, *value, *traceback, *arguments = NULL, *text;
+    int found = 0;
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) return 0;
+    PyErr_Fetch(&type, &value, &traceback);
+    text = value;       /* before 3.12 there is no exception yet */
+    if (value != NULL && Py_IS_TYPE(value, (PyTypeObject *)PyExc_TypeError)) {
+        arguments = PyObject_GetAttrString(value, "args");
+        text = arguments == NULL || PyTuple_GET_SIZE(arguments) != 1 ? NULL : PyTuple_GET_ITEM(arguments, 0);
+    }
+    if (text != NULL && PyUnicode_CheckExact(text))
+        found = PyUnicode_Tailmatch(text, names->start, 0, PY_SSIZE_T_MAX, -1) == 1;
+    Py_XDECREF(arguments);
+    PyErr_Restore(type, value, traceback);
+    return found;
+}
 
 /* Lets the caller see the text, if there is one, the error by which the search for one ended, or else what it saved. */
 static void inflight_reword(PyObject *text, PyObject *type, PyObject *value, PyObject *traceback) {
@@ -24,9 +44,9 @@ static void inflight_reword(PyObject *text, PyObject *type, PyObject *value, PyO
     Py_XDECREF(text);
 }
 
-/* After a TypeError of a call of a method with these arguments. */
+/* After such an exception of a call of a method with these arguments. */
 static void inflight_reword_call(
-    PyObject *cls, PyObject *name, PyObject *self, PyObject *const *arguments, size_t count, PyObject *names
+    const inflight_names *called, PyObject *self, PyObject *const *arguments, size_t count, PyObject *names
 ) {
     PyObject *type, *value, *traceback, *text = NULL;
     size_t all = count + (names == NULL ? 0 : (size_t)PyTuple_GET_SIZE(names));
@@ -35,8 +55,8 @@ static void inflight_reword_call(
     if (passed == NULL) {
         PyErr_NoMemory();
     } else {
-        passed[0] = cls;
-        passed[1] = name;
+        passed[0] = called->cls;
+        passed[1] = called->name;
         passed[2] = self;
         memcpy(passed + 3, arguments, all * sizeof(PyObject *));
         text = PyObject_Vectorcall(inflight_misfit, passed, count + 3, names);
@@ -47,27 +67,28 @@ static void inflight_reword_call(
 
 static PyObject *inflight_method(int i, PyObject *self, PyObject **arguments, Py_ssize_t count, PyObject *names) {
     PyObject *answer = inflight_methods[i].call(self, arguments, count, names);
-    if (answer == NULL && PyErr_ExceptionMatches(PyExc_TypeError))
-        inflight_reword_call(inflight_methods[i].cls, inflight_methods[i].name, self, arguments, (size_t)count, names);
+    const inflight_names *called = &inflight_methods[i].names;
+    if (answer == NULL && inflight_about_arguments(called))
+        inflight_reword_call(called, self, arguments, (size_t)count, names);
     return answer;
 }
 
 /* A call of the class: there is no object to be seen. */
 static PyObject *inflight_construct(int i, PyObject *cls, PyObject *const *arguments, size_t count, PyObject *names) {
     PyObject *answer = inflight_constructors[i].call(cls, arguments, count, names);
-    if (answer == NULL && PyErr_ExceptionMatches(PyExc_TypeError))
-        inflight_reword_call(
-            inflight_constructors[i].cls, inflight_constructors[i].name, cls, arguments, PyVectorcall_NARGS(count), names
-        );
+    const inflight_names *called = &inflight_constructors[i].names;
+    if (answer == NULL && inflight_about_arguments(called))
+        inflight_reword_call(called, cls, arguments, PyVectorcall_NARGS(count), names);
     return answer;
 }
 
 static int inflight_init(int i, PyObject *self, PyObject *arguments, PyObject *keywords) {
     int answer = inflight_constructors[i].init(self, arguments, keywords);
-    if (answer == 0 || !PyErr_ExceptionMatches(PyExc_TypeError)) return answer;
+    const inflight_names *called = &inflight_constructors[i].names;
+    if (answer == 0 || !inflight_about_arguments(called)) return answer;
     PyObject *type, *value, *traceback, *text = NULL;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *first = PyTuple_Pack(3, inflight_constructors[i].cls, inflight_constructors[i].name, self);
+    PyObject *first = PyTuple_Pack(3, called->cls, called->name, self);
     PyObject *passed = first == NULL ? NULL : PySequence_Concat(first, arguments);
     if (passed != NULL) text = PyObject_Call(inflight_misfit, passed, keywords);
     Py_XDECREF(passed);
@@ -110,6 +131,13 @@ static PyMethodDef *inflight_definition(PyTypeObject *type, PyMethodDef *listed)
     return ((PyCFunctionObject *)method)->m_ml;
 }
 
+static int inflight_name(inflight_names *names, PyObject *cls, const char *name) {
+    names->cls = Py_NewRef(cls);
+    names->name = PyUnicode_InternFromString(name);
+    names->start = PyUnicode_FromFormat("%s() ", name);
+    return names->name == NULL || names->start == NULL ? -1 : 0;
+}
+
 /* Puts the layer around the methods of a type that take any arguments, and around its constructor. */
 static int inflight_bind(PyTypeObject *type, PyObject *cls) {
     PyMethodDef *method;
@@ -123,15 +151,13 @@ static int inflight_bind(PyTypeObject *type, PyObject *cls) {
             PyErr_SetString(PyExc_SystemError, "more methods than there are functions for them");
             return -1;
         }
-        inflight_methods[i].cls = Py_NewRef(cls);
-        if ((inflight_methods[i].name = PyUnicode_InternFromString(method->ml_name)) == NULL) return -1;
+        if (inflight_name(&inflight_methods[i].names, cls, method->ml_name) < 0) return -1;
         inflight_methods[i].call = inflight_put_before(inflight_definition(type, method), inflight_method_by[i]);
     }
     constructor = PyDict_GetItemString(type->tp_dict, "__init__");
     if (constructor == NULL || !Py_IS_TYPE(constructor, &PyWrapperDescr_Type)) return 0;
     i = inflight_constructor_count++;
-    inflight_constructors[i].cls = Py_NewRef(cls);
-    if ((inflight_constructors[i].name = PyUnicode_InternFromString("__init__")) == NULL) return -1;
+    if (inflight_name(&inflight_constructors[i].names, cls, "__init__") < 0) return -1;
     inflight_constructors[i].init = type->tp_init;
     type->tp_init = inflight_constructor_by[i].init;
     /* Of subclasses that call it by name. */

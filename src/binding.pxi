@@ -2,8 +2,9 @@
 #
 # Cython's code for taking arguments apart has texts of its own ("takes exactly 2 positional arguments (1 given)"),
 # which do not name what is missing. So each public method and constructor is called by a layer that looks
-# at what it raises: if that is a TypeError, it asks what Python would have said (inflight/_binding.py). What
-# raises nothing pays for one call of C; the shortcuts (fastcall.pxi) stand in front of it.
+# at what it raises: where that begins like such a text, it asks what Python would have said
+# (inflight/_binding.py). What raises nothing pays for one call of C; the shortcuts (fastcall.pxi) stand in
+# front of it.
 #
 # Special methods that the interpreter calls by a slot keep its texts: nobody calls those by name.
 

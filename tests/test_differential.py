@@ -436,7 +436,7 @@ def test_wrong_numbers_and_names_of_arguments_of_constructors(twins, name, subcl
 
 def test_a_type_error_that_is_not_about_the_arguments_is_left_as_it_is(twins):
     for impl in twins.impls:
-        raised = TypeError("of the reducer")
+        raised = TypeError("result() is what the reducer says")
 
         def reduce(results, raised=raised):
             raise raised
