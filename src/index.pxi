@@ -1,14 +1,15 @@
 # The index: from key to row, an open-addressing hash table that grows by steps.
 #
 # Linear probing over slots of (hash, row), at most three quarters full, in the order of their homes
-# (Robin Hood hashing): nobody is farther from home than the next would be in its place. So a lookup ends
-# where that would be broken, and a removal, by identity, shifts back what is not at home, up to the first
-# that is: a queue's steady coming and going leaves no tombstones behind. The table doubles when it fills up and shrinks when it has become
-# nearly empty; either way the rows move a few slots at a time, with each insertion or removal,
-# so that no single call pays for all of them. While they move there are two tables: `main`
-# takes every insertion; in `old`, what has moved or was removed leaves a tombstone, so that
-# lookups still find what lies beyond. The memory of a large table is given back by steps, too:
-# to unmap a hundred megabytes takes milliseconds.
+# (Robin Hood hashing): nobody is farther from home than the next one would be in its place. So a lookup
+# ends where that would be broken. A row is removed by identity, and what follows is shifted back, up to
+# the first slot that is at home, so that a queue's steady coming and going leaves no tombstones behind.
+#
+# The table doubles when it fills up and shrinks when it has become nearly empty; either way the rows
+# move a few slots at a time, with each insertion or removal, so that no single call pays for all of
+# them. While they move there are two tables: `main` takes every insertion; in `old`, what has moved or
+# was removed leaves a tombstone, with its hash, so that lookups still find what lies beyond. The memory
+# of a large table is given back by steps, too: to unmap a hundred megabytes takes milliseconds.
 #
 # Lookup, insertion and removal are O(1), expected, however many rows there are.
 
@@ -37,12 +38,12 @@ cdef struct Index:
 
 cdef enum:
     INDEX_MIN_BITS = 3
-    INDEX_BLOCK_BITS = 2     # 4 slots: a cache line,
-    INDEX_FAR_BLOCK_BITS = 4 # and 16 in a table of more than 2**16: a megabyte, which is not near any more
-    INDEX_NEAR_BITS = 16
+    INDEX_NEAR_BITS = 16     # a table of a megabyte; in a larger one
+    INDEX_BLOCK_BITS = 2     # blocks have, instead of 4 slots, a cache line,
+    INDEX_FAR_BLOCK_BITS = 4 # 16
     INDEX_STEP = 16          # slots moved per call: the move ends before main can fill up
-    INDEX_PAGES = 1 << 12    # slots that are asked for at once, 16 pages; and again
-    INDEX_PAGES_EVERY = 16   # with every so many steps, well ahead of the rows
+    INDEX_PAGES = 1 << 12    # slots whose pages are asked for at once, 16,
+    INDEX_PAGES_EVERY = 16   # with every so many steps: well ahead of the rows
     INDEX_RETURN = 1 << 16   # slots given back per call: a megabyte
     INDEX_SPARSE = 32        # a table with fewer rows than slots / this one shrinks,
     INDEX_KEPT = 1 << 18     # unless it has no more slots than this: bursts tend to come again
