@@ -119,6 +119,8 @@ def run(scenario: Callable[[Kit], Any], kit: Kit, rounds: int) -> None:
             kit.number += 1
             await scenario(kit)
             kit.error.__traceback__ = None
+            # What it has left to the loop is done now, instead of waiting for the last round.
+            await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         runner.run(steps())
