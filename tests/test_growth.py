@@ -48,7 +48,7 @@ PATTERNS = {
 @pytest.mark.parametrize("name", PATTERNS)
 def test_every_key_is_found_and_handed_out_in_turn_while_it_grows_and_shrinks(impl, name):
     pick = random.Random(name)
-    keys = list(OrderedDict.fromkeys(islice(PATTERNS[name](pick), MANY)))
+    keys = list(dict.fromkeys(islice(PATTERNS[name](pick), MANY)))
     queue = impl.OpQueue(depth=None, width=None)
     ops = [impl.Op(0), impl.Op(1)]
     for op in ops:
@@ -61,7 +61,8 @@ def test_every_key_is_found_and_handed_out_in_turn_while_it_grows_and_shrinks(im
         waiting.setdefault(key, []).append(op)
 
     def take(number):
-        for row in islice(iter(queue.dequeue, None), number):
+        for _ in range(number):
+            row = queue.dequeue()
             key, expected = waiting.popitem(last=False)
             assert row.key == key
             assert list(row) == expected
