@@ -31,8 +31,26 @@ static int inflight_about_arguments(const inflight_names *names) {
     return found;
 }
 
-/* Lets the caller see the text, if there is one, the error by which the search for one ended, or else what it saved. */
-static void inflight_reword(PyObject *text, PyObject *type, PyObject *value, PyObject *traceback) {
+/* After such an exception of a call: raises what Python would, the error by which the search for it ended, or what was
+   raised again. `keywords` are a dict, or names of what follows the `count` arguments, or NULL. */
+static void inflight_reword(
+    const inflight_names *called, PyObject *self, PyObject *const *arguments, size_t count, PyObject *keywords
+) {
+    PyObject *type, *value, *traceback, *text = NULL;
+    int named = keywords != NULL && PyTuple_Check(keywords);
+    size_t all = count + (named ? (size_t)PyTuple_GET_SIZE(keywords) : 0);
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject **passed = PyMem_New(PyObject *, all + 3);
+    if (passed == NULL) {
+        PyErr_NoMemory();
+    } else {
+        passed[0] = called->cls;
+        passed[1] = called->name;
+        passed[2] = self;
+        if (all > 0) memcpy(passed + 3, arguments, all * sizeof(PyObject *));
+        text = (named ? PyObject_Vectorcall : PyObject_VectorcallDict)(inflight_misfit, passed, count + 3, keywords);
+        PyMem_Free(passed);
+    }
     if (text == Py_None) {
         PyErr_Restore(type, value, traceback);
     } else {
@@ -44,32 +62,11 @@ static void inflight_reword(PyObject *text, PyObject *type, PyObject *value, PyO
     Py_XDECREF(text);
 }
 
-/* After such an exception of a call of a method with these arguments. */
-static void inflight_reword_call(
-    const inflight_names *called, PyObject *self, PyObject *const *arguments, size_t count, PyObject *names
-) {
-    PyObject *type, *value, *traceback, *text = NULL;
-    size_t all = count + (names == NULL ? 0 : (size_t)PyTuple_GET_SIZE(names));
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject **passed = PyMem_New(PyObject *, all + 3);
-    if (passed == NULL) {
-        PyErr_NoMemory();
-    } else {
-        passed[0] = called->cls;
-        passed[1] = called->name;
-        passed[2] = self;
-        memcpy(passed + 3, arguments, all * sizeof(PyObject *));
-        text = PyObject_Vectorcall(inflight_misfit, passed, count + 3, names);
-        PyMem_Free(passed);
-    }
-    inflight_reword(text, type, value, traceback);
-}
-
 static PyObject *inflight_method(int i, PyObject *self, PyObject **arguments, Py_ssize_t count, PyObject *names) {
     PyObject *answer = inflight_methods[i].call(self, arguments, count, names);
     const inflight_names *called = &inflight_methods[i].names;
     if (answer == NULL && inflight_about_arguments(called))
-        inflight_reword_call(called, self, arguments, (size_t)count, names);
+        inflight_reword(called, self, arguments, (size_t)count, names);
     return answer;
 }
 
@@ -78,23 +75,18 @@ static PyObject *inflight_construct(int i, PyObject *cls, PyObject *const *argum
     PyObject *answer = inflight_constructors[i].call(cls, arguments, count, names);
     const inflight_names *called = &inflight_constructors[i].names;
     if (answer == NULL && inflight_about_arguments(called))
-        inflight_reword_call(called, cls, arguments, PyVectorcall_NARGS(count), names);
+        inflight_reword(called, cls, arguments, PyVectorcall_NARGS(count), names);
     return answer;
 }
 
 static int inflight_init(int i, PyObject *self, PyObject *arguments, PyObject *keywords) {
     int answer = inflight_constructors[i].init(self, arguments, keywords);
     const inflight_names *called = &inflight_constructors[i].names;
-    if (answer == 0 || !inflight_about_arguments(called)) return answer;
-    PyObject *type, *value, *traceback, *text = NULL;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *first = PyTuple_Pack(3, called->cls, called->name, self);
-    PyObject *passed = first == NULL ? NULL : PySequence_Concat(first, arguments);
-    if (passed != NULL) text = PyObject_Call(inflight_misfit, passed, keywords);
-    Py_XDECREF(passed);
-    Py_XDECREF(first);
-    inflight_reword(text, type, value, traceback);
-    return -1;
+    if (answer < 0 && inflight_about_arguments(called))
+        inflight_reword(
+            called, self, ((PyTupleObject *)arguments)->ob_item, (size_t)PyTuple_GET_SIZE(arguments), keywords
+        );
+    return answer;
 }
 
 /* What is called is not told which method it is: a function for each. The numbers are octal. */
