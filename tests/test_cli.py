@@ -455,17 +455,19 @@ def test_reading_pauses_while_the_queue_is_full_and_no_line_is_lost(cli: Cli, bo
         pipe = output(process)
         assert process.stdin is not None
         fd = process.stdin.fileno()
-        os.set_blocking(fd, False)
-        # Until nothing more has been taken for a second. What was taken is in the pipe and in buffers.
-        while select.select([], [fd], [], 1)[1]:
-            rest = rest[os.write(fd, rest) :]
-            assert rest, "all was read although nothing was done"
-        assert len(rest) > total / 2
-        os.set_blocking(fd, True)
-        # A gate that stays open: nobody who opens it for reading waits any more.
-        (cli.directory / "gate").rename(cli.directory / "fifo")
-        (cli.directory / "gate").touch()
-        (cli.directory / "fifo").write_bytes(b"")
+        rest = rest[os.write(fd, rest[: len(keys[0])]) :]
+        # Open as soon as the first command reads from it, which ends when it is closed.
+        with (cli.directory / "gate").open("wb"):
+            os.set_blocking(fd, False)
+            # Until nothing more has been taken for a second. What was taken is in the pipe and in buffers.
+            while select.select([], [fd], [], 1)[1]:
+                rest = rest[os.write(fd, rest) :]
+                assert rest, "all was read although nothing was done"
+            assert len(rest) > total / 2
+            os.set_blocking(fd, True)
+            # A gate that stays open: nobody who opens it for reading waits any more.
+            (cli.directory / "gate").rename(cli.directory / "fifo")
+            (cli.directory / "gate").touch()
         writer = threading.Thread(target=lambda: (process.stdin.write(rest), process.stdin.close()))  # type: ignore[union-attr]
         writer.start()
         lines = sum(int(line) for line in pipe)
