@@ -307,3 +307,8 @@ def unequal(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
             yield from unequal(ours.get(name), theirs.get(name), f"{path}.{name}")
     elif ours != theirs:
         yield f"{path}: native {ours!r}\n{' ' * len(path)}    pure {theirs!r}"
+
+
+def report(differences: list[str]) -> str:
+    """What a test shows of them."""
+    return f"{len(differences)} differences\n" + "\n".join(differences[:20])
