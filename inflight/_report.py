@@ -49,12 +49,12 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
     entry = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
     # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held:
     # so one is made before, and freed for it.
-    spare: tuple[object, ...] | None = (frame, entry, error)
+    spare = frame, entry, error
     with _claims:
         first = error.__traceback__ is traceback
         if first:
             error.__traceback__ = entry
-        spare = None  # noqa: F841
+        del spare
     if first:
         return error
     twin = _copied(error)

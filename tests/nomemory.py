@@ -35,6 +35,7 @@ import pytest
 from helpers import GIL, Worker
 
 from inflight import _report
+from inflight._pure import waiters
 
 try:
     from _testcapi import remove_mem_hooks, set_nomemory
@@ -47,8 +48,6 @@ _way: Any = None
 
 UNRAISED = ("error return without exception set", "returned NULL without setting an exception")
 """What CPython says when it could not make the frame object of a function that raises: any function."""
-
-SPARE_TRIPLES = 100
 
 SPARE_LISTS = 200
 """More than a free-threaded interpreter keeps."""
@@ -227,24 +226,29 @@ WAYS = {"once": Once, "from_then_on": FromThenOn, "kernel": Kernel}
 
 def exhaust(impl: Any, way: Any, case: Callable[[], Any]) -> int:
     """Run the case with every allocation of its call failing in turn; how many there are."""
-    with _quiet(), warnings.catch_warnings(record=True) as caught:
+    with _quiet(), warnings.catch_warnings(record=True) as caught, contextlib.ExitStack() as stack:
         warnings.simplefilter("always")
-        spare_triples = impl.name == "pure"
-        expected = _attempt(case, None, 0, caught, None, spare_triples)
+        locks = stack.enter_context(_watched_locks()) if impl.name == "pure" else None
+        expected = _attempt(case, None, 0, caught, None, locks)
         number = 0
-        while _attempt(case, way, number, caught, expected, spare_triples) is None:
+        while _attempt(case, way, number, caught, expected, locks) is None:
             number += 1
             assert number < MOST
     return number
 
 
 def _attempt(
-    case: Callable[[], Any], way: Any, number: int, caught: list[Any], expected: Any, spare_triples: bool
+    case: Callable[[], Any], way: Any, number: int, caught: list[Any], expected: Any, locks: list[Any] | None
 ) -> Any:
-    """Run the case once. Without a way: how it ends with memory; with one: that too, if nothing failed."""
+    """Run the case once. Without a way: how it ends with memory; with one: that too, if nothing failed.
+
+    ``locks`` is of the pure implementation: gets those that are made meanwhile.
+    """
     global _failing, _way
     _way = way
     caught.clear()
+    if locks is not None:
+        locks.clear()
     steps = case()
     act = next(steps)
     if GIL:
@@ -254,10 +258,6 @@ def _attempt(
         # A list from the free list that gets no memory for its items gives up those that it had once
         # (gh-152125). Enough without items, and the free list has no others.
         del [[] for _ in range(SPARE_LISTS)][:]
-    if spare_triples:
-        # Python leaves a `with lock:` through a call with three arguments. If it has no memory for their
-        # tuple, the lock is never let go: nothing that the pure implementation could put right.
-        del [(number, number, number) for number in range(SPARE_TRIPLES)][:]
     failing = None if way is None else _Failing(way, number)
     _failing = failing
     kind: type[BaseException] | None = None
@@ -283,13 +283,14 @@ def _attempt(
             failing.end()
     outcome = Outcome(kind, value)
     del value, act
-    if spare_triples:
+    if locks is not None:
         # Exceptions that were caught may hold what the call has dropped.
         gc.collect()
     # Without the GIL another thread may have been given what was left to count.
     spared = failing is not None and failing.spared and (GIL or not outcome.refused)
-    # It is shared by all who raise the error of an operation.
-    assert not _report._claims._is_owned(), f"failure {number} has left a lock held"
+    # The last is shared by all who raise the error of an operation.
+    held = [lock for lock in (*(locks or ()), _report._claims) if lock._is_owned()]
+    assert not held, f"failure {number} has left a lock held"
     if expected is None:
         assert not outcome.refused
     else:
@@ -309,6 +310,25 @@ def _attempt(
     warned = [str(warning.message) for warning in caught if "dropped" in str(warning.message)]
     assert len(warned) <= dropped, f"after failure {number}: {warned}"
     return outcome if way is None or spared else None
+
+
+@contextlib.contextmanager
+def _watched_locks() -> Any:
+    """A list of the locks with which the pure implementation makes its queues and groups."""
+    new_lock = waiters.new_lock
+    locks: list[Any] = []
+
+    def watched(kind: Callable[[], Any]) -> Any:
+        lock = new_lock(kind)
+        if kind is threading.RLock:
+            locks.append(lock)
+        return lock
+
+    waiters.new_lock = watched
+    try:
+        yield locks
+    finally:
+        waiters.new_lock = new_lock
 
 
 @contextlib.contextmanager

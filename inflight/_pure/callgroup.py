@@ -195,11 +195,13 @@ class CallGroup(Outcome, Generic[K, M, R]):
     def __enter__(self) -> Self:
         held: dict[int, bool] = {}
         try:
+            spare = self, self, self
             with self._guard():
                 # Commit.
                 if not self._complete:
                     self._holds += 1
                     held[0] = True
+                del spare
         except BaseException:
             # Not entered, so that nobody will leave.
             insist(self._let_go, held, [], False)
@@ -325,10 +327,12 @@ class CallGroup(Outcome, Generic[K, M, R]):
     def _guard(self) -> threading.RLock:
         """The lock; a fresh one in a child process, where nobody may be left to release the old."""
         if self._generation != _fork.generation:
+            spare = self, self, self
             with waiters.renewing:
                 if self._generation != _fork.generation:
                     # Commit.
                     self._lock, self._generation = threading.RLock(), _fork.generation
+                del spare
         return self._lock
 
     def _refuse_reducer(self) -> None:
@@ -346,11 +350,13 @@ class CallGroup(Outcome, Generic[K, M, R]):
         count = len(ops)
         first = -1
         try:
+            spare = self, self, self
             with self._guard():
                 # Commit.
                 if not self._complete and not self._sealed:
                     first = self._added
                     self._added = first + count
+                del spare
             self._number(ops, first)
         except BaseException:
             # What is counted must be able to report itself, and does so when it is dropped.
@@ -378,6 +384,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
 
     def _let_go(self, held: dict[int, bool], passed: list[BaseException], seal: bool) -> None:
         """End a hold: what ``held`` says, which is emptied. Can be repeated."""
+        spare = self, self, self
         with self._guard():
             # Commit.
             if held and self._holds:
@@ -385,19 +392,24 @@ class CallGroup(Outcome, Generic[K, M, R]):
                 self._holds -= 1
                 if seal and not self._holds:
                     self._sealed = True
+            del spare
         self._complete_if_over(passed)
 
     def _complete_if_over(self, passed: list[BaseException]) -> None:
         mine = False
         try:
             thread = threading.get_ident()
+            spare = self, self, self
             with self._guard():
                 finished = len(self._finished)
+                over = finished == self._added and (finished or self._sealed)
                 # Commit.
-                if self._complete or self._holds or finished != self._added or not (finished or self._sealed):
-                    return
-                self._complete = mine = True
-                self._reducing = thread
+                if over and not self._complete and not self._holds:
+                    self._complete = mine = True
+                    self._reducing = thread
+                del spare
+            if not mine:
+                return
             ended = self._reduced(passed)
             try:
                 self._settle(ended, passed)

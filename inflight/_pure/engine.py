@@ -137,6 +137,7 @@ class KeyedQueue(Lines, Generic[K]):
         now = self._clock() if self._window else 0.0
         wakes: list[Waiter] = []
         try:
+            spare = self, self, self
             with self._lock if self._generation == _fork.generation else self._renewed():
                 try:
                     if self._window:
@@ -156,6 +157,7 @@ class KeyedQueue(Lines, Generic[K]):
                     # Their key waits now: they can merge. After the consumer that it is for, who was
                     # there first.
                     wakes.extend(self._by_hash[hash_])
+                del spare
             if wakes:
                 wake_all(wakes)
         except BaseException:
@@ -277,6 +279,7 @@ class KeyedQueue(Lines, Generic[K]):
         rows: list[OpSet] = []
         wakes: list[Waiter] = []
         try:
+            spare = self, self, self
             with self._lock if self._generation == _fork.generation else self._renewed():
                 try:
                     if self._window:
@@ -286,19 +289,20 @@ class KeyedQueue(Lines, Generic[K]):
                     if waiter is not None:
                         self._take_promised_locked(waiter, rows, taken)
                     self._take_ready_locked(limit, rows, taken)
-                    if not rows:
-                        if self._over_locked():
-                            raise QueueClosedError("the queue is closed and drained")
-                        if waiter is not None and not last:
-                            self._line_up_consumer_locked(waiter)
+                    over = not rows and self._over_locked()
+                    if not rows and not over and waiter is not None and not last:
+                        self._line_up_consumer_locked(waiter)
                 finally:
                     if self._consumers or self._producers or self._joiners:
                         self._settle_locked(wakes)
+                del spare
             if wakes:
                 wake_all(wakes)
         except BaseException:
             insist(self._mend, wakes)
             raise
+        if over:
+            raise QueueClosedError("the queue is closed and drained")
         return rows
 
     def _take_promised_locked(self, waiter: Waiter, rows: list[OpSet], taken: list[Taken]) -> None:
@@ -327,12 +331,14 @@ class KeyedQueue(Lines, Generic[K]):
             dropped: list[Row] = []
             wakes: list[Waiter] = []
             try:
+                spare = self, self, self
                 with self._guard():
                     try:
                         for row, ticket, ops in taken:
                             self._put_back_locked(row, ticket, ops, dropped)
                     finally:
                         self._settle_locked(wakes)
+                    del spare
                 wake_all(wakes)
             except BaseException:
                 insist(self._mend, wakes)
@@ -343,6 +349,7 @@ class KeyedQueue(Lines, Generic[K]):
         now = self._clock() if self._window else 0.0
         wakes: list[Waiter] = []
         try:
+            spare = self, self, self
             with self._guard():
                 try:
                     # First the windows: a row whose window is over is ready from its release on.
@@ -350,6 +357,7 @@ class KeyedQueue(Lines, Generic[K]):
                     self._release_locked(row, ticket)
                 finally:
                     self._settle_locked(wakes)
+                del spare
             wake_all(wakes)
         except BaseException:
             insist(self._mend, wakes)
@@ -361,6 +369,7 @@ class KeyedQueue(Lines, Generic[K]):
         wakes: list[Waiter] = []
         now = self._clock() if self._window else 0.0
         try:
+            spare = self, self, self
             with self._guard():
                 try:
                     self._advance_locked(now)
@@ -369,6 +378,7 @@ class KeyedQueue(Lines, Generic[K]):
                     self._take_open_locked(rows, taken)
                 finally:
                     self._settle_locked(wakes)
+                del spare
             wake_all(wakes)
         except BaseException:
             insist(self._mend, wakes)
@@ -428,15 +438,17 @@ class KeyedQueue(Lines, Generic[K]):
 
     def _try_join(self, waiter: Waiter | None) -> bool:
         """Whether the end has come, since ``waiter`` got in line, where it is from now on."""
+        spare = self, self, self
         with self._guard():
-            if waiter is not None and waiter.place and waiter not in self._joiners:
-                return True
-            if not self._waiting and not self._owned:
-                return True
-            if waiter is not None:
-                waiter.place = next(self._tickets)
-                self._joiners[waiter] = None
-            return False
+            over = not self._waiting and not self._owned
+            if waiter is not None and waiter not in self._joiners:
+                if waiter.place:
+                    over = True
+                elif not over:
+                    waiter.place = next(self._tickets)
+                    self._joiners[waiter] = None
+            del spare
+        return over
 
     # --- windows and the end ------------------------------------------------------------------
 
@@ -448,12 +460,14 @@ class KeyedQueue(Lines, Generic[K]):
             wakes: list[Waiter] = []
             ready: int | None = None
             try:
+                spare = self, self, self
                 with self._guard():
                     try:
                         self._advance_locked(now)
                         ready = self._end_windows_locked() if key is ALL else self._flush_locked(key, hash_, comparison)
                     finally:
                         self._settle_locked(wakes)
+                    del spare
                 wake_all(wakes)
             except BaseException:
                 insist(self._mend, wakes)
@@ -475,20 +489,25 @@ class KeyedQueue(Lines, Generic[K]):
         hash_ = hash(key)
         comparison = Comparison(key)
         while True:
+            spare = self, self, self
             with self._guard():
-                if self._find_locked(key, self._index.get(hash_, ()), comparison) is not None:
-                    return True
-                if comparison.candidate is key:
-                    return False
+                found = self._find_locked(key, self._index.get(hash_, ()), comparison) is not None
+                del spare
+            if found:
+                return True
+            if comparison.candidate is key:
+                return False
             comparison.compare()
 
     def _close(self) -> None:
         wakes: list[Waiter] = []
         try:
+            spare = self, self, self
             with self._guard():
                 # What follows from it is done there, and again if that is interrupted.
                 self._closed = True
                 self._settle_locked(wakes)
+                del spare
             wake_all(wakes)
         except BaseException:
             insist(self._mend, wakes)
@@ -500,6 +519,7 @@ class KeyedQueue(Lines, Generic[K]):
         now = self._clock() if self._window else 0.0
         wakes: list[Waiter] = []
         try:
+            spare = self, self, self
             with self._guard():
                 self._advance_locked(now)
                 self._settle_locked(wakes)
@@ -521,6 +541,7 @@ class KeyedQueue(Lines, Generic[K]):
                     refused_width=self._refused_width,
                     requeued=self._requeued,
                 )
+                del spare
             wake_all(wakes)
         except BaseException:
             insist(self._mend, wakes)

@@ -66,6 +66,7 @@ class Lines(Rows):
 
     def _renewed(self) -> threading.RLock:
         """After a fork: nobody may be left to release the lock, or to answer a wake."""
+        spare = self, self, self
         with waiters.renewing:
             if self._generation != _fork.generation:
                 for waiter in list(self._promised):
@@ -78,6 +79,7 @@ class Lines(Rows):
                 # Commit.
                 self._lock = threading.RLock()
                 self._generation = _fork.generation
+            del spare
         return self._lock
 
     def _line_up_locked(self, waiter: Waiter) -> None:
@@ -197,13 +199,16 @@ class Lines(Rows):
     def _mend(self, wakes: list[Waiter]) -> None:
         """After an interrupt: settle and wake, whatever of it was done already. Can be repeated."""
         try:
+            spare = self, self, self
             with self._guard():
                 self._settle_locked(wakes)
+                del spare
         finally:
             wake_all(wakes)
 
     def _leave_to(self, waiter: Waiter, wakes: list[Waiter]) -> None:
         """[LEFT], however the wait ended: what ``waiter`` still holds goes to the next. Can be repeated."""
+        spare = self, self, self
         with self._guard():
             try:
                 self._unline_locked(waiter, granted=False)
@@ -213,6 +218,7 @@ class Lines(Rows):
                 self._renounce_locked(waiter)
             finally:
                 self._settle_locked(wakes)
+            del spare
 
     def _leave(self, waiter: Waiter) -> None:
         """The same, and wake whoever is next."""

@@ -547,8 +547,11 @@ class OpQueue(KeyedQueue[K]):
     def __len__(self) -> int:
         """How many distinct keys wait, those behind owned keys included."""
         # Not half of what a call in another thread is about to take.
+        spare = self, self, self
         with self._guard():
-            return len(self._waiting)
+            keys = len(self._waiting)
+            del spare
+        return keys
 
     def __bool__(self) -> bool:
         # An empty queue is still a queue.

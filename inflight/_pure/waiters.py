@@ -13,6 +13,12 @@ A thread parks on a ``threading.Lock`` of its own. ``Lock.acquire`` runs signal 
 waits, and a handler that raises ends the wait: Ctrl-C works. A shared ``threading.Condition``
 was rejected: it wakes in an order of its own, and takes its lock back before it lets an interrupt
 out.
+
+Python leaves ``with lock:`` by a call with three arguments. If it had no memory for their tuple, the lock
+would stay held, which nothing could put right. So whoever takes the lock of a queue or a group has a tuple
+of three, its ``spare``, from before, and deletes it as the last thing in the block: the interpreter keeps
+what is freed for the next of that size. Nothing is raised there, which would take one as well. ``acquire``
+and ``release`` need no memory, but a signal handler that raises in between would leave the lock held.
 """
 
 from __future__ import annotations
