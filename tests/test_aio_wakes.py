@@ -20,6 +20,7 @@ from aio import (
     parked_producers,
     run,
     turns,
+    until,
     wait_parked,
 )
 from helpers import HANG, Worker, keys, put, wait_consumers, wait_producers
@@ -215,14 +216,14 @@ async def test_a_signal_handler_wakes_a_task_while_the_loop_sleeps(impl, make_qu
 @needs_signals
 async def test_a_signal_handler_may_use_the_queue_that_a_running_task_uses(make_queue):
     queue = make_queue(20, None)
-    seen, sent, refused = [], [], []
+    seen, sent, handled, refused = [], [], [], []
 
     def handle():
-        sent.append(len(sent))
         try:
-            queue.submit(("signal", len(sent)))
+            queue.submit(("signal", len(handled)))
         except QueueSaturatedDepthError:
-            refused.append(len(sent))
+            refused.append(len(handled))
+        handled.append(len(handled))
 
     async def consume():
         async for row in queue:
@@ -235,15 +236,19 @@ async def test_a_signal_handler_may_use_the_queue_that_a_running_task_uses(make_
 
         def interrupt():
             while not stop.wait(0.0005):
-                send()
+                # One at a time: where handling takes longer than that, there would be time for nothing else.
+                if len(handled) == len(sent):
+                    sent.append(len(sent))
+                    send()
 
         worker = Worker(interrupt)
         for number in range(1000):
             await queue.asubmit(number)
         stop.set()
         await in_thread(worker.result)
+        await until(lambda: len(handled) == len(sent))
         queue.close()
         await finished(*tasks)
     assert sorted(key for key in seen if isinstance(key, int)) == list(range(1000))
-    assert sum(isinstance(key, tuple) for key in seen) == len(sent) - len(refused)
+    assert sum(isinstance(key, tuple) for key in seen) == len(handled) - len(refused)
     await wait_parked(queue, consumers=0, producers=0)
