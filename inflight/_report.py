@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import sys
 import threading
-from types import TracebackType
+from types import BuiltinMethodType, GetSetDescriptorType, MemberDescriptorType, TracebackType
 
 logger = logging.getLogger("inflight")
 
 # What a worker that merely finished an operation must still be told about.
 PASSED_ON = (KeyboardInterrupt, SystemExit)
+
+# Fields that are no content, or are copied after the rest, as setting one changes another.
+_SET_APART = {"__cause__", "__context__", "__dict__", "__suppress_context__", "__traceback__", "__weakref__"}
 
 # Held for a few bytecodes. Re-entrant, because a signal handler may run between any two of them.
 _claims = threading.RLock()
@@ -62,14 +64,49 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
 
 
 def _copied(error: BaseException) -> BaseException | None:
-    try:
-        twin = copy.copy(error)
-    except Exception:
-        # A constructor that takes other arguments than it leaves in args.
+    """Another one with the same content, or ``None`` where that cannot be had.
+
+    Made field by field, and without the constructor: what that makes of ``args``, with which `copy.copy`
+    calls it, may be something else, and it is code of the user's, run once for each waiter.
+    """
+    kind = type(error)
+    new = kind.__new__
+    if type(new) is not BuiltinMethodType or getattr(new.__self__, "__module__", None) != "builtins":
+        # Of a class that makes its instances in its own way, and may hide more in them.
         return None
-    if twin is error or type(twin) is not type(error) or len(twin.args) != len(error.args):
+    try:
+        twin = new(kind, *error.args)
+        for cls in kind.__mro__:
+            for name, field in vars(cls).items():
+                if type(field) in (GetSetDescriptorType, MemberDescriptorType) and name not in _SET_APART:
+                    _copy_field(field, error, twin)
+        twin.__dict__.update(error.__dict__)
+        if type(notes := error.__dict__.get("__notes__")) is list:
+            twin.__notes__ = notes.copy()
+    except Exception:
+        return None
+    if type(twin) is not kind:
         return None
     twin.__cause__ = error.__cause__
     twin.__context__ = error.__context__
     twin.__suppress_context__ = error.__suppress_context__
     return twin
+
+
+def _copy_field(field: GetSetDescriptorType | MemberDescriptorType, error: BaseException, twin: BaseException) -> None:
+    try:
+        value = field.__get__(error)
+    except AttributeError:
+        return  # it has none
+    # Only where it differs: what was never set reads as None, and is something else.
+    try:
+        if field.__get__(twin) is value:
+            return
+    except AttributeError:
+        pass
+    try:
+        field.__set__(twin, value)
+    except (AttributeError, TypeError):
+        # Fixed from the start, as the content of a group is.
+        if field.__get__(twin) != value:
+            raise

@@ -273,7 +273,24 @@ cdef list queue_take_more(OpQueue self, list rows, Py_ssize_t limit):
         except MemoryError:
             # Nothing more was taken, and what was taken already is not lost for want of more.
             pass
+        rows_put_first_in_order(rows)
     return rows
+
+
+cdef int rows_put_first_in_order(list rows) except -1:
+    # The first may have been promised to this call, and rows before it given back by others since.
+    cdef Py_ssize_t i = 0
+    cdef OpSet row
+    cdef OpSet following
+    while i + 1 < len(rows):
+        row = <OpSet>rows[i]
+        following = <OpSet>rows[i + 1]
+        if row.row.turn.seq < following.row.turn.seq:
+            break
+        rows[i] = following
+        rows[i + 1] = row
+        i += 1
+    return 0
 
 
 cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):

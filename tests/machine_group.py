@@ -32,6 +32,7 @@ class GroupSide(Side):
 
     def settle(self):
         super().settle()
+        self.queue._check()
         assert self.events == self.log
         self.events.clear()
         self.log.clear()

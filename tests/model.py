@@ -134,7 +134,8 @@ class Queue:
         self.advance()
         rows = self.ready[:limit]
         if waiter is not None and waiter.row is not None:
-            rows = [waiter.row, *self.ready[: limit - 1]]
+            # What others gave back since may be older.
+            rows = sorted([waiter.row, *self.ready[: limit - 1]], key=lambda row: row.turn)
             waiter.row = None
         if rows:
             answer = self.take(rows)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 from inflight import OpCancelledError
 
@@ -113,10 +113,17 @@ class Mean:
 
 
 class Picky(Exception):
-    """Cannot be copied: its constructor takes other arguments than it leaves in ``args``."""
+    """Its constructor takes other arguments than it leaves in ``args``."""
 
     def __init__(self, one: Any, two: Any) -> None:
         super().__init__(f"{one} and {two}")
+
+
+class Unique(Exception):
+    """Cannot be copied: makes its instances in its own way."""
+
+    def __new__(cls) -> Self:
+        return super().__new__(cls)
 
 
 class Unprintable(Exception):
@@ -240,6 +247,7 @@ ERRORS: dict[str, Callable[[Any], Any]] = {
     "CancelledError": lambda w: asyncio.CancelledError("c"),
     "OpCancelledError": lambda w: OpCancelledError("cancelled"),
     "picky": lambda w: Picky(1, 2),
+    "unique": lambda w: Unique(),
     "unprintable": lambda w: Unprintable("u"),
     "group of errors": lambda w: ExceptionGroup("group", [ValueError(1), KeyError(2)]),
 }

@@ -126,6 +126,18 @@ async def test_the_oldest_row_goes_to_the_next_in_line(make_queue):
     assert keys(take_all(queue)) == [2, 3]
 
 
+async def test_many_rows_are_in_order_though_an_older_one_is_given_back(make_queue):
+    queue = make_queue()
+    first, second, third = [asyncio.create_task(queue.adequeue_many(limit)) for limit in (9, 4, 9)]
+    await wait_parked(queue, consumers=3)
+    put(queue, *range(6))
+    # What they were promised: rows 0, 1 and 2.
+    first.cancel()
+    assert keys(await second) == [0, 1, 3, 4]
+    assert keys(await third) == [2, 5]
+    await cancelled(first)
+
+
 async def test_a_row_given_back_still_merges(make_queue):
     queue = make_queue(1, None)
     (task,) = await parked_consumers(queue, 1)

@@ -149,7 +149,8 @@ SCENES: dict[str, dict[str, Callable[[World], Any]]] = {
         "pending": finishing(lambda op: None),
         "finished": finishing(lambda op: op.finish(1)),
         "failed": finishing(fail("error with cause")),
-        "failed, cannot be copied": finishing(fail("picky")),
+        "failed, with other arguments": finishing(fail("picky")),
+        "failed, cannot be copied": finishing(fail("unique")),
         "failed, cannot be shown": finishing(fail("unprintable")),
         "interrupted": finishing(fail("KeyboardInterrupt")),
         "cancelled": finishing(lambda op: op.cancel()),
@@ -185,8 +186,8 @@ SCENES: dict[str, dict[str, Callable[[World], Any]]] = {
     },
 }
 # Those of which it does not take for ever to wait for them.
-ENDED = {"finished", "failed", "failed, cannot be copied", "failed, cannot be shown", "interrupted", "cancelled",
-         "complete", "raised", "raised StopIteration"}  # fmt: skip
+ENDED = {"finished", "failed", "failed, with other arguments", "failed, cannot be copied", "failed, cannot be shown",
+         "interrupted", "cancelled", "complete", "raised", "raised StopIteration"}  # fmt: skip
 
 # ---- calls --------------------------------------------------------------------------------------
 

@@ -139,11 +139,11 @@ while number < rounds or not enough():
     number += 1
     scene = Scene(("OpQueue", "DedupeQueue", "OpWindow")[number % 3])
     before(scene)
+    armed = True
     # Of the same size, so that each is often the first.
     tasks.put((random.choice((0, 0.0002, 0.0006)) * random.random(), lambda: end(scene)))
     try:
         try:
-            armed = True
             signal.setitimer(signal.ITIMER_REAL, random.choice((0.00003, 0.0003, 0.001)) * (0.02 + random.random()))
             call(scene)
             returned += 1
@@ -257,14 +257,14 @@ async def acount(row):
 async def aput(scene):
     await scene.queue.aenqueue("new", scene.group.add("new"))
 
-# The handler may have been there first.
+# The handler may have been there first, or come after: then there is something in the queue again, perhaps in a window.
 
 def make_room(scene):
-    while not scene.queue.stats().dequeued_rows:
+    while armed or not scene.queue.stats().dequeued_rows:
         take_soon(scene)
 
 def empty(scene):
-    while not scene.queue.join(0):
+    while armed or not scene.queue.join(0):
         take_soon(scene)
 
 def take_soon(scene):

@@ -1,7 +1,8 @@
-"""Queues: every pair of the calls that do not wait, at the same time; see pairs.py.
+"""Queues: every pair of these calls, none of which waits, at the same time; see pairs.py.
 
 Sequences by contract: ``enqueue_many`` enqueues one operation after the other, ``dequeue_many``
-takes one row and then what else is ready. Everything else is one step.
+takes one row and then what else is ready, ``process`` takes one and then gives it back. Everything else is
+one step.
 """
 
 from __future__ import annotations
@@ -175,6 +176,25 @@ def dequeue_one_and_more(world, side):
     return steps
 
 
+def process(world, side):
+    taken = []
+    return lambda: (world.queue.process(lambda row: taken.append(world.shown(row)), 0), taken)
+
+
+def take_and_give_back(world, side):
+    def steps():
+        try:
+            row = world.queue.dequeue(0)
+        except QueueClosedError:
+            return False, []
+        yield
+        taken = [world.shown(row)]
+        row.release()
+        return True, taken
+
+    return steps
+
+
 def release(world, side):
     # Both sides may release the same row: that is the race.
     if side == 0:
@@ -243,6 +263,7 @@ CALLS = [
     Call("dequeue", method("dequeue", 0), kinds=ANY),
     Call("dequeue_many", method("dequeue_many", 3, 0), dequeue_one_and_more, 2, kinds=ANY),
     Call("drain", method("drain"), kinds=ANY),
+    Call("process", process, take_and_give_back, 2, kinds=ANY),
     Call("flush", method("flush"), kinds=WINDOWED),
     Call("flush_key", keyed("flush", "a"), kinds=WINDOWED),
     Call("pass_time", pass_time, time_passes, 2, kinds=WINDOWED),

@@ -1,4 +1,4 @@
-"""Operations and groups: every pair of the calls that do not wait, at the same time; see pairs.py.
+"""Operations and groups: every pair of these calls, none of which waits, at the same time; see pairs.py.
 
 A sequence by contract: ``with group:`` enters and leaves.
 """
@@ -103,7 +103,7 @@ def keep_nothing(pair):
 
 
 @pytest.mark.parametrize("pair", pairs(OP_CALLS, OP_KINDS), ids=name)
-def test_pair_of_an_operation(impl, pair, duo, rounds, witness):
+def test_pair_of_an_operation(impl, pair, duo, rounds):
     kind, *calls = keep_nothing(pair)
     contest(lambda: OpWorld(impl, kind), tuple(calls), duo, rounds, meeting=False)
 
@@ -221,6 +221,6 @@ GROUP_CALLS = [
 
 
 @pytest.mark.parametrize("pair", pairs(GROUP_CALLS, GROUP_KINDS), ids=name)
-def test_pair_of_a_group(impl, pair, duo, rounds, witness):
+def test_pair_of_a_group(impl, pair, duo, rounds):
     kind, *calls = pair
     contest(lambda: GroupWorld(impl, kind), tuple(calls), duo, rounds, meeting=False)

@@ -55,7 +55,10 @@ def test_enqueue_against_a_dequeue_that_times_out(make_queue, witness, rounds):
     race(False, True, round_, 120 * rounds, lambda: witness.unseen("ROW_PROMISED", "ROW_TAKEN_UNWOKEN"))
 
 
-def test_dequeue_against_an_enqueue_that_times_out(make_queue, witness, rounds):
+@pytest.mark.parametrize(
+    "take", [lambda queue: [queue.dequeue(0)], lambda queue: queue.drain()], ids=["dequeue", "drain"]
+)
+def test_dequeue_against_an_enqueue_that_times_out(make_queue, witness, rounds, take):
     def round_(spin):
         queue = make_queue(1, None)
         put(queue, "old")
@@ -70,7 +73,8 @@ def test_dequeue_against_an_enqueue_that_times_out(make_queue, witness, rounds):
 
         def consume():
             spin(0)
-            queue.dequeue(0).release()
+            for row in take(queue):
+                row.release()
 
         accepted = run_both(produce, consume)[0]
         assert [row.key for row in take_all(queue)] == (["new"] if accepted else [])
@@ -80,6 +84,28 @@ def test_dequeue_against_an_enqueue_that_times_out(make_queue, witness, rounds):
         return accepted
 
     race(True, False, round_, 120 * rounds, lambda: witness.unseen("SLOT_PROMISED", "SLOT_USED_UNWOKEN"))
+
+
+def test_drain_against_a_dequeue_that_times_out(make_queue, witness, rounds):
+    def round_(spin):
+        queue = make_queue()
+
+        def consume():
+            spin(1)
+            return key_of_next(queue, 0.0002)
+
+        def produce_and_drain():
+            spin(0)
+            queue.submit("k")
+            # What is promised to the consumer is not drained, unless it has given up.
+            return [row.key for row in queue.drain()]
+
+        taken, drained = run_both(consume, produce_and_drain)
+        left = [row.key for row in take_all(queue)]
+        assert ([] if taken is None else [taken]) + drained + left == ["k"]
+        return bool(drained)
+
+    race(True, False, round_, 120 * rounds, lambda: witness.unseen("ROW_PROMISED", "ROW_TAKEN_UNWOKEN"))
 
 
 def test_consumers_that_time_out_lose_nothing(make_queue):

@@ -55,6 +55,10 @@ def queues() -> None:
     queue = OpQueue[str](10, None)
     assert_type(queue.depth, int | None)
     assert_type(queue.stats(), QueueStats)
+    op = queue.submit("a")
+    assert_type(op, Op[str, None, Any])
+    assert_type(queue.submit("a", 1, timeout=None), Op[str, int, Any])
+    queue.submit(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     assert_type(queue.enqueue_many([Op("a")]), list[tuple[Op[Any, Any, Any], QueueSaturatedError]])
     assert_type(queue.join(), bool)
     assert_type(len(queue), int)
@@ -86,6 +90,8 @@ async def queues_in_coroutines(op: Op[str, int, float]) -> None:
     assert_type(await queue.adequeue(), OpSet)
     assert_type(await queue.adequeue_many(5, 1), list[OpSet])
     assert_type(await queue.ajoin(timeout=1.5), bool)
+    other = await queue.asubmit("a")
+    assert_type(other, Op[str, None, Any])
     assert_type(await queue.asubmit("a", 1, timeout=1), Op[str, int, Any])
     await queue.aenqueue("a", op, timeout=None)
     async for row in queue:
@@ -103,6 +109,6 @@ async def queues_in_coroutines(op: Op[str, int, float]) -> None:
     await queue.adequeue("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await queue.aenqueue(5, op)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await queue.aenqueue("a", op, 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    async with DedupeQueue[int](None, 5) as other:
-        assert_type(other, DedupeQueue[int])
+    async with DedupeQueue[int](None, 5) as entered_queue:
+        assert_type(entered_queue, DedupeQueue[int])
         assert_type(await OpWindow[int](None, 5, 1).adequeue(), OpSet)

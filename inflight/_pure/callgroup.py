@@ -298,7 +298,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
         self._refuse_reducer()
         yield from self._awaited()
         try:
-            return self.result()
+            return CallGroup.result(self)
         finally:
             # As there.
             del self

@@ -125,7 +125,7 @@ class Op(Outcome, Generic[K, M, R]):
         >>> op
         <Op key='a' failed: ValueError('no')>
         """
-        if not self.try_finish(result, error=error):
+        if not Op.try_finish(self, result, error=error):
             raise AlreadyFinishedError(f"operation {shown(self._key)} is already finished")
 
     def try_finish(self, result: R | None = None, *, error: BaseException | None = None) -> bool:
@@ -154,7 +154,7 @@ class Op(Outcome, Generic[K, M, R]):
         >>> op.cancel(), op.cancelled(), op.cancel()
         (True, True, False)
         """
-        return self.try_finish(error=OpCancelledError(f"operation {shown(self._key)} was cancelled"))
+        return Op.try_finish(self, error=OpCancelledError(f"operation {shown(self._key)} was cancelled"))
 
     def done(self) -> bool:
         """Whether it is finished, in whatever way.
@@ -224,7 +224,7 @@ class Op(Outcome, Generic[K, M, R]):
         """
         yield from self._awaited()
         try:
-            return self.result()
+            return Op.result(self)
         finally:
             # As there.
             del self

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from .. import _arguments
 from .._loops import READY_ROWS
@@ -135,7 +135,11 @@ class OpQueue(KeyedQueue[K]):
                 refused.append((op, error.with_traceback(None)))
         return refused
 
-    def submit(self, key: K, msg: M = None, *, timeout: float | None = 0) -> Op[K, M, Any]:  # type: ignore[assignment]
+    @overload
+    def submit(self, key: K, *, timeout: float | None = 0) -> Op[K, None, Any]: ...
+    @overload
+    def submit(self, key: K, msg: M, *, timeout: float | None = 0) -> Op[K, M, Any]: ...
+    def submit(self, key: K, msg: Any = None, *, timeout: float | None = 0) -> Op[K, Any, Any]:
         """Make a stand-alone operation, enqueue it, and return it: waits and raises as ``enqueue``.
 
         >>> from inflight import OpQueue
@@ -147,7 +151,7 @@ class OpQueue(KeyedQueue[K]):
         'answer'
         """
         seconds = _arguments.seconds(timeout)
-        op: Op[K, M, Any] = Op(key, msg)
+        op: Op[K, Any, Any] = Op(key, msg)
         try:
             self._put(key, op, seconds)
         except BaseException:
@@ -363,7 +367,11 @@ class OpQueue(KeyedQueue[K]):
         _check_op(op)
         await self._aput(key, op, _arguments.seconds(timeout))
 
-    async def asubmit(self, key: K, msg: M = None, *, timeout: float | None = None) -> Op[K, M, Any]:  # type: ignore[assignment]
+    @overload
+    async def asubmit(self, key: K, *, timeout: float | None = None) -> Op[K, None, Any]: ...
+    @overload
+    async def asubmit(self, key: K, msg: M, *, timeout: float | None = None) -> Op[K, M, Any]: ...
+    async def asubmit(self, key: K, msg: Any = None, *, timeout: float | None = None) -> Op[K, Any, Any]:
         """Make a stand-alone operation, enqueue it, and return it: waits and raises as ``aenqueue``.
 
         >>> import asyncio
@@ -377,7 +385,7 @@ class OpQueue(KeyedQueue[K]):
         'answer'
         """
         seconds = _arguments.seconds(timeout)
-        op: Op[K, M, Any] = Op(key, msg)
+        op: Op[K, Any, Any] = Op(key, msg)
         try:
             await self._aput(key, op, seconds)
         except BaseException:
