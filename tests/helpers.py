@@ -17,7 +17,10 @@ from typing import Any
 
 import inflight
 
-HANG = 30.0
+SLOWNESS = float(os.environ.get("INFLIGHT_SLOWNESS", "1"))
+"""How many times as long everything may take: more than 1 where code is instrumented."""
+
+HANG = 30.0 * SLOWNESS
 """Seconds after which a wait counts as a hang: far more than any slow machine needs."""
 
 GIL = not hasattr(sys, "_is_gil_enabled") or sys._is_gil_enabled()
@@ -249,6 +252,7 @@ def run_script(impl: Any, source: str, *options: str, expect: str = "", timeout:
 
     It must exit with 0, print ``expect`` and write nothing to stderr.
     """
+    timeout *= SLOWNESS
     prelude = _PRELUDE.format(timeout=timeout / 2, file=inflight.__file__)
     script = prelude + textwrap.dedent(source)
     done = run_python(*options, "-c", script, env={"INFLIGHT_IMPL": impl.name}, timeout=timeout)

@@ -7,7 +7,6 @@ call at the same time. By work and by looking, not by locks and sleep: those are
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -16,9 +15,9 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Any
 
-from helpers import HANG
+from helpers import HANG, SLOWNESS
 
-LIMIT = float(os.environ.get("INFLIGHT_RACE_SECONDS", "60"))
+LIMIT = 60.0 * SLOWNESS
 """Seconds in which each order of events must have been seen; far more than a busy machine needs."""
 
 
