@@ -279,6 +279,7 @@ def _on_a_terminal(cli: Cli, start: tuple[str, ...]) -> str:
         ["--width", "-1", "--", "true"],
         ["--window", "nan", "--", "true"],
         ["--window", "-1", "--", "true"],
+        ["--window", "inf", "--", "true"],
         ["--field", "0", "--", "true"],
         ["--field", "1", "--delimiter", "", "--", "true"],
         ["--delimiter", ",", "--", "true"],
@@ -431,7 +432,55 @@ def test_output_that_cannot_be_written_is_125(cli: Cli) -> None:
     assert b"cannot write: No space left on device" in done.stderr
 
 
+def redirected(cli: Cli, how: str, *arguments: str, lines: str = "a\n") -> subprocess.CompletedProcess[bytes]:
+    """A run whose standard streams a shell has redirected."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {how}', "sh", *MODULE, "run", *arguments],
+        input=lines.encode(),
+        cwd=cli.directory,
+        env=cli.environment,
+        capture_output=True,
+        timeout=HANG,
+        check=False,
+    )
+
+
+def test_closed_output_is_125_and_nothing_else_gets_it(cli: Cli) -> None:
+    # More than fits into a socket that would take its place.
+    done = redirected(cli, ">&-", "-j1", "--", "sh", "-c", "head -c 10000 /dev/zero", lines="".join("abcdefgh\n" * 100))
+    assert done.returncode == 125
+    assert b"cannot write: Bad file descriptor" in done.stderr
+
+
+def test_closed_stderr_drops_what_is_said(cli: Cli) -> None:
+    done = redirected(cli, "2>&-", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (123, b"out\n", b"")
+
+
+def test_closed_input_is_125(cli: Cli) -> None:
+    done = redirected(cli, "<&-", "--", "true")
+    assert done.returncode == 125
+    assert b"cannot read: " in done.stderr
+
+
 # Endless input.
+
+
+def test_lines_that_were_answered_are_not_called_cancelled_at_the_end(cli: Cli) -> None:
+    with cli.started("--json", "-j1", "--", "echo", "got") as process:
+        for key in ("a", "b", "c"):
+            feed(process, f"{key}\n")
+            assert output(process).readline() == f"got {key}\n".encode()
+        # Written before it is counted: the next answer comes after that.
+        feed(process, "d\ne\n")
+        assert [output(process).readline() for _ in range(2)] == [b"got d\n", b"got e\n"]
+        process.send_signal(signal.SIGINT)
+        status, summary = ended(process)
+    assert status == 130
+    told = json.loads(summary)
+    assert told["lines"] - told["cancelled"] >= 4
+    assert told["runs"] == told["lines"] == 5
+    assert told["operations_per_second"] > 0
 
 
 def test_results_appear_while_input_goes_on(cli: Cli) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -146,8 +147,9 @@ def _seconds(text: str) -> float:
         number = float(text)
     except ValueError:
         number = -1
-    if not number >= 0:
-        raise argparse.ArgumentTypeError(f"expected a number of seconds of 0 or more, got {text!r}")
+    # A full queue would wait for ever for a window without an end.
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number of seconds, 0 or more, got {text!r}")
     return number
 
 

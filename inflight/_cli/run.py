@@ -1,16 +1,15 @@
 """The reader, the queue and the workers of ``inflight run``.
 
-One thread reads. Each line becomes an operation of a CallGroup and is enqueued under its key in
-an exclusive OpWindow; a worker takes a row, runs the command for it, and gives the key back. A
-group spans a chunk of lines and counts what became of them when the last is answered; then
-nothing refers to it any more, so that endless input needs no endless memory. Reading pauses
-while the queue is full. Nothing is polled. The main thread waits for the end, or to be asked for it.
+One thread reads. Each line becomes an operation and is enqueued under its key in an exclusive
+OpWindow; a worker takes a row, runs the command for it, counts what became of its lines, and gives
+the key back. Nothing refers to them any more then, so that endless input needs no endless memory.
+Reading pauses while the queue is full. Nothing is polled. The main thread waits for the end, or to
+be asked for it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import shlex
@@ -19,17 +18,16 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from subprocess import CalledProcessError
+from typing import Any
 
 from .. import (
     IMPLEMENTATION,
-    CallGroup,
     Op,
     OpCancelledError,
     OpSet,
     OpWindow,
     QueueClosedError,
     QueueSaturatedWidthError,
-    Results,
 )
 from .args import BAD_USAGE, Options
 from .bell import Bell
@@ -38,7 +36,6 @@ from .progress import Progress
 
 COMMAND_FAILED = 123
 OUTPUT_CLOSED = 141  # as the shell reports a process that SIGPIPE ended
-CHUNK = 256
 GRACE_SECONDS = 3.0
 STDOUT, STDERR = 1, 2
 # What the main thread is told; other values are signals.
@@ -130,11 +127,8 @@ class Runner:
 
     def _read(self) -> None:
         try:
-            lines = iter(self._options.input)
-            for first in lines:
-                with CallGroup(self._count) as group:
-                    for line in itertools.chain([first], itertools.islice(lines, CHUNK - 1)):
-                        self._accept(line, group)
+            for line in self._options.input:
+                self._accept(line)
         except QueueClosedError:
             pass  # the end was asked for
         except Exception as error:
@@ -142,17 +136,17 @@ class Runner:
         else:
             self._queue.close()  # lets the workers end when nothing is left
 
-    def _accept(self, line: str, group: CallGroup[str, str, None]) -> None:
+    def _accept(self, line: str) -> None:
         self._lines += 1
         key = self._options.key(line.removesuffix("\n"))
         if key:
-            self._enqueue(key, group.add(key, line))
+            self._enqueue(key, Op(key, line))
             return
         self._skipped += 1
         if self._skipped == 1:
             self._progress.say(f"line {self._lines} has no key: skipped (others will only be counted)")
 
-    def _enqueue(self, key: str, op: Op[str, str, None]) -> None:
+    def _enqueue(self, key: str, op: Op[str, str, Any]) -> None:
         while True:
             self._moved.clear()
             try:
@@ -178,6 +172,8 @@ class Runner:
                 continue
             except Exception as error:  # whatever it was, this row failed and the next one need not
                 self._failed(row.key, error)
+            with self._lock:
+                self._answered += len(row)
             self._show()
         with self._lock:
             self._working -= 1
@@ -225,11 +221,6 @@ class Runner:
         now = self._queue.stats()
         state = f"{self._runs} runs, {self._failures} failures, {now.keys} keys waiting"
         self._progress.update(now.enqueued, now.dequeued_ops, state)
-
-    def _count(self, results: Results[str, str, None]) -> None:
-        answered = sum(not isinstance(response.error, OpCancelledError) for response in results.responses)
-        with self._lock:
-            self._answered += answered
 
     # The end.
 
