@@ -12,9 +12,9 @@ import functools
 import itertools
 
 import pytest
+from instant_calls import CALLS
+from instant_scene import Scene
 from instants import instants, interrupt
-from scene import Scene
-from scenes import CALLS
 
 from inflight import InflightError, QueueClosedError, QueueEmptyError, QueueSaturatedError
 from inflight._pure import waiters

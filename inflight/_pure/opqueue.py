@@ -108,6 +108,9 @@ class OpQueue(KeyedQueue[K]):
     def enqueue_many(self, ops: Iterable[Op[Any, Any, Any]]) -> list[tuple[Op[Any, Any, Any], QueueSaturatedError]]:
         """Add every operation under its own key, without waiting. O(n).
 
+        If something is raised on the way, because the queue is closed meanwhile or by a key that is
+        compared, the operations before that have been enqueued or refused, and the others not.
+
         :return: the operations that were refused, each with the error that says why.
         :raises QueueClosedError: once the queue is closed.
         :raises TypeError: if an item is not an Op. Nothing has been enqueued then.

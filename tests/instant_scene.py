@@ -1,6 +1,6 @@
 """A queue in some state, struck by a signal in one of its calls, and the books on its operations.
 
-What test_instants.py strikes are the calls of scenes.py, each with a Scene of its own.
+What test_instants.py strikes are the calls of instant_calls.py, each with a Scene of its own.
 """
 
 from __future__ import annotations

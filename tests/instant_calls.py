@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from helpers import Key
-from scene import DEPTH
+from instant_scene import DEPTH
 
 # Each prepares a scene and returns the call that the signal strikes.
 CALLS = {}
