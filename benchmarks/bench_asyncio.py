@@ -120,6 +120,58 @@ def _gather_futures(count: int) -> Iterator[Round]:
         yield lambda: runner.run(main())
 
 
+def _ready(work: Callable[[Any, list[Any]], Any]) -> dict[str, Contender]:
+    """Contenders of which a round is `work(queue, keys)`, in a loop, where nothing has to wait."""
+
+    @contextmanager
+    def contender(make: Callable[[], Any], count: int) -> Iterator[Round]:
+        queue, keys = make(), KEYS["int"](count)
+        with asyncio.Runner() as runner:
+            yield lambda: runner.run(work(queue, list(keys)))
+
+    ours = {name: partial(contender, partial(_queue_of, name)) for name in IMPLEMENTATIONS}
+    return ours | {"asyncio.Queue": partial(contender, asyncio.Queue)} if work is _in_turn else ours
+
+
+def _queue_of(name: str) -> Any:
+    return implementation(name).OpQueue(None, None)
+
+
+async def _in_turn(queue: Any, keys: list[Any]) -> None:
+    if isinstance(queue, asyncio.Queue):
+        put, get = queue.put, queue.get
+        for key in keys:
+            await put(key)
+            await get()
+        return
+    submit, dequeue = queue.asubmit, queue.adequeue
+    for key in keys:
+        op = await submit(key)
+        await dequeue()
+        op.finish()
+
+
+async def _finish(row: Any) -> None:
+    row.finish_all()
+
+
+async def _process(queue: Any, keys: list[Any]) -> None:
+    submit, process = queue.submit, queue.aprocess
+    for key in keys:
+        submit(key)
+        await process(_finish)
+
+
+async def _many_and_join(queue: Any, keys: list[Any]) -> None:
+    submit, take, join = queue.submit, queue.adequeue_many, queue.ajoin
+    for start in range(0, len(keys), 100):
+        for key in keys[start : start + 100]:
+            submit(key)
+        for row in await take(100):
+            row.finish_all()
+        await join()
+
+
 @contextmanager
 def _await_in_turn(make: Callable[[int], Any], finish: Callable[[Any], object], count: int) -> Iterator[Round]:
     """Operations, or futures, each of which is awaited and then finished by another task."""
@@ -178,6 +230,9 @@ SCENARIOS = [
     _queues("task to task, unbounded", _task_to_task, None),
     _queues("task to task, hand to hand", _task_to_task, 1),
     HAND_OFF,
+    Scenario("ready: asubmit, adequeue, finish in turn", _ready(_in_turn)),
+    Scenario("ready: submit, aprocess in turn", _ready(_process)),
+    Scenario("ready: submit, adequeue_many by 100, finish_all, ajoin", _ready(_many_and_join)),
     _awaits("await a group", _await_group, "asyncio.gather", _gather_futures),
     _awaits("await operations in turn", _ops_in_turn, "asyncio.Future", _futures_in_turn),
 ]

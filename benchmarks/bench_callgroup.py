@@ -55,6 +55,14 @@ def _read_results(module: Any, keys: Sequence[Any]) -> None:
         results[key].result  # noqa: B018
 
 
+def _groups_of_one(module: Any, keys: Sequence[Any]) -> None:
+    for key in keys:
+        group = module.CallGroup(_reduce)
+        op = group.add(key)
+        group.seal()
+        op.finish()
+
+
 def _pipeline(module: Any, keys: Sequence[Any]) -> None:
     rows = module.OpQueue(None, None)
     enqueue, dequeue = rows.enqueue, rows.dequeue
@@ -158,6 +166,7 @@ SCENARIOS = [
     BULK,
     ADD_FINISH,
     Scenario("add_many, then finish", _of_ours(_add_many_finish) | {"Future + wait": _wait_for_futures}),
+    Scenario("groups of one: add, seal, finish", _of_ours(_groups_of_one) | {"Future": _futures}),
     Scenario("add_many, then finish, then read all results", _of_ours(_read_results)),
 ]
 

@@ -19,10 +19,10 @@ def _finish(make: Any, finish: Any, keys: Sequence[Any]) -> None:
         finish(make(key))
 
 
-def _read(promise: Any, keys: Sequence[Any]) -> None:
-    result = promise.result
+def _read(method: str, promise: Any, keys: Sequence[Any]) -> None:
+    read = getattr(promise, method)
     for _key in keys:
-        result()
+        read()
 
 
 def _call_back(make: Any, finish: Any, keys: Sequence[Any]) -> None:
@@ -57,16 +57,21 @@ def _both(work: Any, method: str, finish_future: Callable[[Future[None]], None])
     return {**{name: partial(ours, name) for name in IMPLEMENTATIONS}, "Future": theirs}
 
 
-def _read_op(name: str, count: int) -> Round:
+def _read_op(method: str, name: str, count: int) -> Round:
     op = implementation(name).Op(0)
     op.finish(1)
-    return partial(_read, op, KEYS["int"](count))
+    return partial(_read, method, op, KEYS["int"](count))
 
 
-def _read_future(count: int) -> Round:
+def _read_future(method: str, count: int) -> Round:
     future = Future[int]()
     future.set_result(1)
-    return partial(_read, future, KEYS["int"](count))
+    return partial(_read, method, future, KEYS["int"](count))
+
+
+def _reading(method: str) -> Scenario:
+    contenders: dict[str, Contender] = {name: partial(_read_op, method, name) for name in IMPLEMENTATIONS}
+    return Scenario(f"{method} of a finished one", contenders | {"Future": partial(_read_future, method)})
 
 
 def row(width: int, consume: Callable[[Any], object], name: str) -> Scenario:
@@ -109,10 +114,7 @@ SCENARIOS = [
     Scenario("make and try_finish", _both(_finish, "try_finish", _finish_future)),
     Scenario("make and cancel", _both(_finish, "cancel", _cancel_future)),
     Scenario("make, add_done_callback, finish", _both(_call_back, "finish", _finish_future)),
-    Scenario(
-        "result of a finished one",
-        {**{name: partial(_read_op, name) for name in IMPLEMENTATIONS}, "Future": _read_future},
-    ),
+    *(_reading(method) for method in ("result", "exception", "done", "cancelled")),
     *(row(width, _finish_all, "finish_all") for width in (10, 1_000)),
     *(row(width, _finish_each, "finish_each") for width in (10, 1_000)),
     *(row(width, _one_by_one, "with row, finish one by one") for width in (10, 1_000)),
