@@ -124,31 +124,33 @@ def _ready(work: Callable[[Any, list[Any]], Any]) -> dict[str, Contender]:
     """Contenders of which a round is `work(queue, keys)`, in a loop, where nothing has to wait."""
 
     @contextmanager
-    def contender(make: Callable[[], Any], count: int) -> Iterator[Round]:
-        queue, keys = make(), KEYS["int"](count)
+    def contender(name: str, count: int) -> Iterator[Round]:
+        queue, keys = implementation(name).OpQueue(None, None), list(KEYS["int"](count))
         with asyncio.Runner() as runner:
-            yield lambda: runner.run(work(queue, list(keys)))
+            yield lambda: runner.run(work(queue, keys))
 
-    ours = {name: partial(contender, partial(_queue_of, name)) for name in IMPLEMENTATIONS}
-    return ours | {"asyncio.Queue": partial(contender, asyncio.Queue)} if work is _in_turn else ours
-
-
-def _queue_of(name: str) -> Any:
-    return implementation(name).OpQueue(None, None)
+    return {name: partial(contender, name) for name in IMPLEMENTATIONS}
 
 
 async def _in_turn(queue: Any, keys: list[Any]) -> None:
-    if isinstance(queue, asyncio.Queue):
-        put, get = queue.put, queue.get
-        for key in keys:
-            await put(key)
-            await get()
-        return
     submit, dequeue = queue.asubmit, queue.adequeue
     for key in keys:
         op = await submit(key)
         await dequeue()
         op.finish()
+
+
+@contextmanager
+def _asyncio_queue_in_turn(count: int) -> Iterator[Round]:
+    async def main() -> None:
+        put, get = queue.put, queue.get
+        for key in keys:
+            await put(key)
+            await get()
+
+    queue, keys = asyncio.Queue[Any](), KEYS["int"](count)
+    with asyncio.Runner() as runner:
+        yield lambda: runner.run(main())
 
 
 async def _finish(row: Any) -> None:
@@ -230,7 +232,7 @@ SCENARIOS = [
     _queues("task to task, unbounded", _task_to_task, None),
     _queues("task to task, hand to hand", _task_to_task, 1),
     HAND_OFF,
-    Scenario("ready: asubmit, adequeue, finish in turn", _ready(_in_turn)),
+    Scenario("ready: asubmit, adequeue, finish in turn", _ready(_in_turn) | {"asyncio.Queue": _asyncio_queue_in_turn}),
     Scenario("ready: submit, aprocess in turn", _ready(_process)),
     Scenario("ready: submit, adequeue_many by 100, finish_all, ajoin", _ready(_many_and_join)),
     _awaits("await a group", _await_group, "asyncio.gather", _gather_futures),

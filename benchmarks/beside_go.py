@@ -11,7 +11,6 @@ is drained in batches one by one, since it has no bulk calls.
 from __future__ import annotations
 
 import argparse
-import gc
 import re
 import shutil
 import subprocess
@@ -20,8 +19,8 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from time import perf_counter_ns
 
+import compare
 from about import about
 from bench_callgroup import ADD_FINISH, BULK, SHARED_KEYS, pipeline
 from bench_opqueue import DUPLICATES, in_turn
@@ -55,16 +54,9 @@ def theirs(program: Path) -> dict[str, float]:
 
 
 def ours(scenario: Scenario) -> float:
-    times = []
     with ExitStack() as stack:
-        one_round = enter(stack, scenario.contenders["native"], COUNT)
-        one_round()
-        for _ in range(ROUNDS):
-            gc.collect()
-            begin = perf_counter_ns()
-            one_round()
-            times.append((perf_counter_ns() - begin) / COUNT)
-    return median(times)
+        turns = compare.in_turn([enter(stack, scenario.contenders["native"], COUNT)], ROUNDS, cpu=False)
+    return median(nanoseconds / COUNT for ((nanoseconds, _),) in turns)
 
 
 def main() -> None:

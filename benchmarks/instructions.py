@@ -27,7 +27,7 @@ from pathlib import Path
 
 from bench_callgroup import BULK, pipeline
 from bench_opqueue import in_turn
-from compare import MODULES
+from compare import MODULES, chosen
 from scenarios import Scenario, enter
 
 FEWER, MORE = 3, 13
@@ -122,9 +122,8 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
         raise SystemExit("valgrind is not installed")
-    words = [word.lower() for word in options.words]
-    chosen = [each for each in scenarios().values() if all(word in each.name.lower() for word in words)]
-    for scenario in chosen if words else DEFAULT:
+    named = [each for each in scenarios().values() if chosen(each.name, options.words)]
+    for scenario in named if options.words else DEFAULT:
         for contender in CONTENDERS:
             if contender in scenario.contenders:
                 report(scenario, contender, options.operations, options.cache)

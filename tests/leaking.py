@@ -171,15 +171,13 @@ def tracing(wanted: bool) -> Any:
             tracemalloc.stop()
 
 
-def left_by(
-    scenario: Callable[[Kit], Any], impl: Any, rounds: int, times: int = 6, traced: bool | None = None
-) -> list[str]:
+def left_by(scenario: Callable[[Kit], Any], impl: Any, rounds: int, times: int = 6, traced: bool = True) -> list[str]:
     """What ``rounds`` rounds leave behind: nothing.
 
     What leaks does so each time; caches of the interpreter take some hundred rounds to fill.
     """
     kit = Kit(impl)
-    with tracing(impl.name == "native" if traced is None else traced):
+    with tracing(traced and impl.name == "native"):
         run(scenario, kit, SLACK)
         for _ in range(times):
             before = Count(kit)

@@ -40,10 +40,12 @@ class Cli:
         self.environment = os.environ | {"INFLIGHT_IMPL": implementation}
 
     def __call__(
-        self, *arguments: str | Path, lines: str | bytes = b"", cwd: Path | None = None
+        self, *arguments: str | Path, lines: str | bytes = b"", cwd: Path | None = None, redirected: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
+        """A run; ``redirected`` is what a shell does to its standard streams before."""
+        shell = ("sh", "-c", f'exec "$@" {redirected}', "sh") if redirected else ()
         return subprocess.run(
-            [*MODULE, "run", *arguments],
+            [*shell, *MODULE, "run", *arguments],
             input=lines.encode() if isinstance(lines, str) else lines,
             cwd=cwd or self.directory,
             env=self.environment,
@@ -432,33 +434,21 @@ def test_output_that_cannot_be_written_is_125(cli: Cli) -> None:
     assert b"cannot write: No space left on device" in done.stderr
 
 
-def redirected(cli: Cli, how: str, *arguments: str, lines: str = "a\n") -> subprocess.CompletedProcess[bytes]:
-    """A run whose standard streams a shell has redirected."""
-    return subprocess.run(
-        ["sh", "-c", f'exec "$@" {how}', "sh", *MODULE, "run", *arguments],
-        input=lines.encode(),
-        cwd=cli.directory,
-        env=cli.environment,
-        capture_output=True,
-        timeout=HANG,
-        check=False,
-    )
-
-
 def test_closed_output_is_125_and_nothing_else_gets_it(cli: Cli) -> None:
     # More than fits into a socket that would take its place.
-    done = redirected(cli, ">&-", "-j1", "--", "sh", "-c", "head -c 10000 /dev/zero", lines="".join("abcdefgh\n" * 100))
+    lines = "".join(f"{number}\n" for number in range(100))
+    done = cli("-j1", "--", "sh", "-c", "head -c 10000 /dev/zero", lines=lines, redirected=">&-")
     assert done.returncode == 125
     assert b"cannot write: Bad file descriptor" in done.stderr
 
 
 def test_closed_stderr_drops_what_is_said(cli: Cli) -> None:
-    done = redirected(cli, "2>&-", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+    done = cli("--", "sh", "-c", "echo out; echo err >&2; exit 3", lines="a\n", redirected="2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (123, b"out\n", b"")
 
 
 def test_closed_input_is_125(cli: Cli) -> None:
-    done = redirected(cli, "<&-", "--", "true")
+    done = cli("--", "true", lines="a\n", redirected="<&-")
     assert done.returncode == 125
     assert b"cannot read: " in done.stderr
 

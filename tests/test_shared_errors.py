@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 
 import pytest
+from odd_values import Unique
 
 
 class Described(Exception):
@@ -28,15 +29,6 @@ class Slotted(Exception):
 class Unready(OSError):
     def __init__(self, path):
         super().__init__(2, "not ready", path)
-
-
-class Unique(Exception):
-    """Makes its instances in its own way: there is no other one like it."""
-
-    def __new__(cls, *arguments):
-        instance = super().__new__(cls, *arguments)
-        instance.token = object()
-        return instance
 
 
 def raised_by(code):
@@ -149,7 +141,7 @@ def test_a_note_is_for_the_one_who_adds_it(impl):
 
 
 def test_what_cannot_be_made_again_is_raised_itself(impl):
-    error = Unique("token")
+    error = Unique()
     op = impl.Op("a")
     op.finish(error=error)
     depths = set()

@@ -290,7 +290,7 @@ class KeyedQueue(Lines, Generic[K]):
                         self._take_promised_locked(waiter, rows, taken)
                     self._take_ready_locked(limit, rows, taken)
                     if len(rows) > 1:
-                        self._put_first_in_order(rows)
+                        _put_first_in_order(rows)
                     over = not rows and self._over_locked()
                     if not rows and not over and waiter is not None and not last:
                         self._line_up_consumer_locked(waiter)
@@ -306,14 +306,6 @@ class KeyedQueue(Lines, Generic[K]):
         if over:
             raise QueueClosedError("the queue is closed and drained")
         return rows
-
-    def _put_first_in_order(self, rows: list[OpSet]) -> None:
-        """The first may have been promised to this call, and rows before it given back by others since."""
-        for number in range(1, len(rows)):
-            row, following = rows[number - 1 : number + 1]
-            if row._row.seq < following._row.seq:
-                break
-            rows[number - 1 : number + 1] = (following, row)
 
     def _take_promised_locked(self, waiter: Waiter, rows: list[OpSet], taken: list[Taken]) -> None:
         while (promised := self._promised.get(waiter)) is not None:
@@ -557,3 +549,12 @@ class KeyedQueue(Lines, Generic[K]):
             insist(self._mend, wakes)
             raise
         return stats
+
+
+def _put_first_in_order(rows: list[OpSet]) -> None:
+    """The first may have been promised to this call, and rows before it given back by others since."""
+    for number in range(1, len(rows)):
+        row, following = rows[number - 1 : number + 1]
+        if row._row.seq < following._row.seq:
+            break
+        rows[number - 1 : number + 1] = (following, row)
