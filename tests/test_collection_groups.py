@@ -292,3 +292,25 @@ def test_tracemalloc_tells_where_an_operation_was_made(impl):
     for op in held + made:
         op.finish()
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize("through_a_row", [False, True])
+def test_an_operation_that_somebody_has_keeps_its_group(impl, collect, through_a_row):
+    """Others are as if they were fields of their group, once a row lets go of them or the next one is finished."""
+    group = impl.CallGroup()
+    ops = group.add_many([(number, ["message"]) for number in range(4)])
+    group.seal()
+    queue = impl.OpQueue(None, None)
+    for op in ops:
+        if through_a_row:
+            queue.enqueue("key", op)
+            queue.dequeue().finish_all()
+        else:
+            op.finish()
+    cycle = [group]
+    cycle.append(cycle)
+    del op, group, cycle
+    collect()
+    assert [op.msg for op in ops] == [["message"]] * 4
+    assert len({id(op.group) for op in ops}) == 1
+    assert all(op.group.done() and gc.is_tracked(op) for op in ops)
