@@ -16,6 +16,7 @@ from helpers import (
     Worker,
     key_if_accepted,
     key_of_next,
+    keys,
     put,
     run_concurrently,
     take_all,
@@ -86,26 +87,69 @@ def test_dequeue_against_an_enqueue_that_times_out(make_queue, witness, rounds, 
     race(True, False, round_, 120 * rounds, lambda: witness.unseen("SLOT_PROMISED", "SLOT_USED_UNWOKEN"))
 
 
-def test_drain_against_a_dequeue_that_times_out(make_queue, witness, rounds):
+def against_one_in_line(waits, acts, waiting):
+    """Run ``waits()``, which gets in line, and ``acts()`` once ``waiting()`` says that it has, or it has ended."""
+    ended = threading.Event()
+
+    def first():
+        try:
+            return waits()
+        finally:
+            ended.set()
+
+    def second():
+        while not (waiting() or ended.is_set()):
+            pass
+        return acts()
+
+    return run_both(first, second)
+
+
+def test_drain_against_a_consumer_that_times_out(make_queue, witness, rounds):
     def round_(spin):
         queue = make_queue()
 
-        def consume():
-            spin(1)
-            return key_of_next(queue, 0.0002)
-
-        def produce_and_drain():
+        def produce():
             spin(0)
             queue.submit("k")
-            # What is promised to the consumer is not drained, unless it has given up.
-            return [row.key for row in queue.drain()]
+            return keys(queue.drain())
 
-        taken, drained = run_both(consume, produce_and_drain)
-        left = [row.key for row in take_all(queue)]
-        assert ([] if taken is None else [taken]) + drained + left == ["k"]
-        return bool(drained)
+        taken, drained = against_one_in_line(
+            lambda: key_of_next(queue, 0.002), produce, lambda: queue.stats().consumers_waiting
+        )
+        # What is promised to the consumer is not drained; and it does not give up what it was promised.
+        assert (taken, drained) in [("k", []), (None, ["k"])]
+        return taken is None
 
-    race(True, False, round_, 120 * rounds, lambda: witness.unseen("ROW_PROMISED", "ROW_TAKEN_UNWOKEN"))
+    race(False, True, round_, 120 * rounds, lambda: witness.unseen("ROW_PROMISED"))
+
+
+def test_a_newcomer_against_a_producer_that_times_out(make_queue, witness, rounds):
+    def round_(spin):
+        queue = make_queue(1, None)
+        put(queue, "old")
+
+        def produce(key, timeout):
+            try:
+                queue.submit(key, timeout=timeout)
+                return True
+            except QueueSaturatedDepthError:
+                return False
+
+        def consume():
+            spin(0)
+            queue.dequeue(0).release()
+            return produce("newcomer", 0)
+
+        accepted, newcomer = against_one_in_line(
+            lambda: produce("first", 0.002), consume, lambda: queue.stats().producers_waiting
+        )
+        # The free place is promised to the first; and it does not give up what it was promised.
+        assert accepted != newcomer
+        assert keys(take_all(queue)) == ["first" if accepted else "newcomer"]
+        return newcomer
+
+    race(False, True, round_, 120 * rounds, lambda: witness.unseen("SLOT_PROMISED"))
 
 
 def test_consumers_that_time_out_lose_nothing(make_queue):

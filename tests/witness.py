@@ -145,13 +145,13 @@ def _put(call: Any, count: Count) -> Any:
     return _put_locked
 
 
-def _leave_to(call: Any, count: Count) -> Any:
-    def _leave_to(self: Any, waiter: Any, wakes: Any) -> None:
+def _drop_out(call: Any, count: Count) -> Any:
+    def _drop_out_locked(self: Any, waiter: Any) -> None:
         if waiter in self._granted:
             count("SLOT_GIVEN_UP")
-        call(self, waiter, wakes)
+        call(self, waiter)
 
-    return _leave_to
+    return _drop_out_locked
 
 
 def _merge(call: Any, count: Count) -> Any:
@@ -285,7 +285,7 @@ def _park(call: Any, count: Count) -> Any:
 WRAPPERS: dict[tuple[str, str, str], Callable[[Any, Count], Any]] = {
     ("lines", "Lines", "_bind_locked"): _bind,
     ("lines", "Lines", "_unline_locked"): _unline,
-    ("lines", "Lines", "_leave_to"): _leave_to,
+    ("lines", "Lines", "_drop_out_locked"): _drop_out,
     ("rows", "Rows", "_renounce_locked"): _renounce,
     ("rows", "Rows", "_merge_locked"): _merge,
     ("rows", "Rows", "_release_locked"): _release,

@@ -143,13 +143,15 @@ class KeyedQueue(Lines, Generic[K]):
                     if self._window:
                         self._advance_locked(now)
                     status = self._put_locked(key, hash_, op, comparison, waiter, now)
-                    if status == _DEPTH:
-                        if last:
-                            self._refused_depth += 1
-                        elif waiter is not None:
-                            self._line_up_locked(waiter)
-                    elif status == _WIDTH:
+                    if status == _WIDTH:
                         self._refused_width += 1
+                    elif status == _DEPTH and last:
+                        self._refused_depth += 1
+                    if waiter is not None:
+                        if status == _DEPTH and not last:
+                            self._line_up_locked(waiter)
+                        elif status != _UNKNOWN:
+                            self._drop_out_locked(waiter)
                 finally:
                     if self._consumers or self._producers:
                         self._settle_locked(wakes)
@@ -292,8 +294,11 @@ class KeyedQueue(Lines, Generic[K]):
                     if len(rows) > 1:
                         _put_first_in_order(rows)
                     over = not rows and self._over_locked()
-                    if not rows and not over and waiter is not None and not last:
-                        self._line_up_consumer_locked(waiter)
+                    if not rows and waiter is not None:
+                        if over or last:
+                            self._drop_out_locked(waiter)
+                        else:
+                            self._line_up_consumer_locked(waiter)
                 finally:
                     if self._consumers or self._producers or self._joiners:
                         self._settle_locked(wakes)

@@ -196,6 +196,18 @@ class Lines(Rows):
                 if not alike:
                     del self._by_hash[hash_]
 
+    def _drop_out_locked(self, waiter: Waiter) -> None:
+        """Take whoever it is out of the line, and what it holds from it. Can be repeated.
+
+        In the step that decides how the wait ends: between the two it could get a row or a place that it does
+        not want any more, and others would meanwhile be told that there is none.
+        """
+        self._unline_locked(waiter, granted=False)
+        self._granted.pop(waiter, None)
+        self._joiners.pop(waiter, None)
+        self._consumers.pop(waiter.place, None)
+        self._renounce_locked(waiter)
+
     def _mend(self, wakes: list[Waiter]) -> None:
         """After an interrupt: settle and wake, whatever of it was done already. Can be repeated."""
         try:
@@ -211,11 +223,7 @@ class Lines(Rows):
         spare = self, self, self
         with self._guard():
             try:
-                self._unline_locked(waiter, granted=False)
-                self._granted.pop(waiter, None)
-                self._joiners.pop(waiter, None)
-                self._consumers.pop(waiter.place, None)
-                self._renounce_locked(waiter)
+                self._drop_out_locked(waiter)
             finally:
                 self._settle_locked(wakes)
             del spare
