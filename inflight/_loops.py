@@ -43,6 +43,8 @@ class Parked(Protocol):
 
     def remove_done_callback(self, fn: Callable[[Any], object]) -> int: ...
 
+    def withdraw(self) -> None: ...
+
 
 def inside_step(loop: Loop) -> bool:
     """Whether ``loop`` runs one of its callbacks, so that it looks at the others before it sleeps.
@@ -135,10 +137,13 @@ class TrioLoop:
 
         def abort(_: object) -> Any:
             waiter.remove_done_callback(resume)
+            if trio.current_time() < scope.deadline:
+                # It was cancelled by others, and has nothing left to do but fail.
+                waiter.withdraw()
             return trio.lowlevel.Abort.SUCCEEDED
 
         waiter.add_done_callback(resume)
-        with trio.move_on_after(max(seconds, 0)):
+        with trio.move_on_after(max(seconds, 0)) as scope:
             await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def checkpoint(self) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from types import BuiltinMethodType, GetSetDescriptorType, MemberDescriptorType, TracebackType
+from typing import NoReturn
 
 logger = logging.getLogger("inflight")
 
@@ -35,6 +36,17 @@ def report(what: str, of: object, error: BaseException, passed: list[BaseExcepti
     except BaseException:
         # There is nobody left to tell, and others wait for what comes next.
         pass
+
+
+def raise_first(passed: list[BaseException]) -> NoReturn:
+    """Raise the first of them.
+
+    The list is emptied: its traceback refers to frames that have it, which would be a reference cycle.
+    """
+    try:
+        raise passed[0]
+    finally:
+        passed.clear()
 
 
 def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseException:

@@ -105,7 +105,7 @@ typedef Node {
     bool lock;              /* of a thread: released, by a wake-up that no park has consumed */
     bool woken;             /* a wake-up has arrived, and was not yet taken notice of */
     bool resumed;           /* of a task: the mailbox's delivery runs it */
-    bool interrupted;       /* of a task: cancelled */
+    bool interrupted;       /* of a task: cancelled; it has nothing any more, but runs once more to fail */
 };
 
 typedef Row {
@@ -240,14 +240,6 @@ inline take_back(i) {
 }
 
 inline settle() {
-    do
-    :: producers != 0 && DEPTH - waiting > reserved ->
-        pop(producers, a); node[a].in_list = false;
-        node[a].state = PROMISED;
-        reserved++;
-        kick(a)
-    :: else -> break
-    od;
     if
     :: OVER ->
         do
@@ -260,6 +252,14 @@ inline settle() {
         fi
     :: else
     fi;
+    do
+    :: producers != 0 && DEPTH - waiting > reserved ->
+        pop(producers, a); node[a].in_list = false;
+        node[a].state = PROMISED;
+        reserved++;
+        kick(a)
+    :: else -> break
+    od;
     first(OPEN, c);
     if
     :: c < PRODUCERS && consumers != 0 ->
@@ -392,7 +392,7 @@ inline end(i) {                     /* what nobody will look at */
     node[i].has = 0
 }
 
-inline leave(i) {                   /* however it ended; can be repeated */
+inline leave_line(i) {              /* however it ended; can be repeated */
     if
     :: IS_CONSUMER(i) && node[i].state == PROMISED ->
 #ifndef FAULT_NO_HAND_BACK          /* who leaves keeps the row that he was promised */
@@ -409,7 +409,11 @@ inline leave(i) {                   /* however it ended; can be repeated */
     :: else
     fi;
     list_remove(i);
-    settle();
+    settle()
+}
+
+inline leave(i) {
+    leave_line(i);
     end(i)
 }
 
@@ -430,6 +434,7 @@ inline invariants() {
             fi
         :: else
         fi;
+        assert(!node[a].interrupted || (node[a].state == WAITING && !node[a].in_list) || node[a].at == LEFT);
         a++
     :: else -> break
     od;
@@ -620,7 +625,7 @@ end_parked:
         /* A task: by the delivery, by its Alarm, or since it was cancelled. */
         :: node[i].resumed
         :: IS_TASK(i) && LOOP_FREE && (MAY_END(i) || node[i].armed < clock) -> loop_busy = true
-        :: IS_TASK(i) && LOOP_FREE && MAY_END(i) -> node[i].interrupted = true; goto end_parked
+        :: IS_TASK(i) && LOOP_FREE && MAY_END(i) && !node[i].interrupted -> loop_busy = true; goto cancelled
         :: LOOP_FREE && node[i].interrupted -> loop_busy = true
         fi;
         node[i].at = WOKEN;
@@ -633,6 +638,18 @@ end_parked:
         fi;
         goto section
     };
+cancelled:                          /* by another task, in its step */
+    skip;
+    d_step {
+        node[i].interrupted = true;
+#ifndef FAULT_CANCELLED_STAYS       /* in line, and with what it was promised, until it runs */
+        leave_line(i);
+#endif
+        check()
+    };
+    wake_all();
+    loop_busy = false;
+    goto end_parked;
 ended:
     skip
 }

@@ -9,6 +9,7 @@ One extension module, put together from one file per idea, kernel first, shell a
              allocate no Python object and raise nothing, so that a section cannot be re-entered
              keys.pxi        a key being looked up: hash, kind, how it compares
              waiters.pxi     waiting, in one place: wait lists, waking, parking
+             alike.pxi       producers that wait, by the hash of their keys
              completion.pxi  pending, then finished: what an operation and a group share
              rows.pxi        a row: the operations of one key, and lists of rows
              index.pxi       the hash table from key to row
@@ -159,6 +160,7 @@ if hasattr(os, "register_at_fork"):
 include "proof.pxi"
 include "keys.pxi"
 include "waiters.pxi"
+include "alike.pxi"
 include "completion.pxi"
 include "rows.pxi"
 include "index.pxi"

@@ -47,6 +47,8 @@ cdef inline object wait_ask(Wait self, TaskWaiter waiter, bint last):
     # The answer, or UNANSWERED; then `waiter`, if there is one, is in line. On the `last` try there
     # is an answer.
     if self.kind <= NEXT_ROW:
+        if self.kind == DEQUEUE_MANY and waiter is None:
+            return wait_dequeue_many(self, last)
         return wait_dequeue(self, waiter, last)
     if self.kind == ENQUEUE:
         return wait_enqueue(self, waiter, last)
@@ -65,6 +67,17 @@ cdef inline WaitNode* node_of(TaskWaiter waiter) noexcept:
         waiter.woken = False
         waiter.node.signalled = False
     return &waiter.node
+
+
+cdef object wait_dequeue_many(Wait self, bint last):
+    cdef list rows = queue_take_ready(<OpQueue>self.home, queue_bound(self.argument))
+    if rows is not None:
+        self.row = None
+        self.op = None
+        return rows
+    if last:
+        queue_raise_empty(self.limit, self.timeout)
+    return UNANSWERED
 
 
 cdef object wait_dequeue(Wait self, TaskWaiter waiter, bint last):

@@ -134,7 +134,8 @@ cdef class CallGroup:
         >>> group.seal()
         0
         """
-        group_step(self, 0, WORD_SEALED)
+        if group_count_down(self, 0, WORD_SEALED):
+            group_finish_up(self)
 
     def __enter__(self):
         cdef uint64_t word
@@ -148,18 +149,20 @@ cdef class CallGroup:
                 return self
 
     def __exit__(self, exc_type, exc, traceback):
-        cdef uint64_t word
+        cdef uint64_t word, following
         while True:
             word = inflight_load(&self.word)
             if word & WORD_HOLDS == 0:
                 raise RuntimeError("the group is left more often than it was entered")
-            if word & WORD_HOLDS != WORD_HOLD:
-                if inflight_swap(&self.word, word, word - WORD_HOLD):
-                    return
-            elif inflight_swap(&self.word, word, word | WORD_SEALED):
-                # The last block: nobody can enroll any more, so letting go is a step of its own.
-                group_step(self, WORD_HOLD, 0)
-                return
+            following = word - WORD_HOLD
+            if following & WORD_HOLDS == 0:
+                # The last block. It seals and completes in one step: entered in between, the group would be
+                # sealed by a block that was not the last.
+                following = word_after(word, WORD_HOLD, WORD_SEALED)
+            if inflight_swap(&self.word, word, following):
+                break
+        if (word ^ following) & WORD_COMPLETE != 0:
+            group_finish_up(self)
 
     async def __aenter__(self):
         return self.__enter__()
@@ -170,7 +173,7 @@ cdef class CallGroup:
     @property
     def outstanding(self):
         """How many operations are not finished yet. An operation's callbacks still see it counted."""
-        return inflight_load(&self.word) >> WORD_SHIFT
+        return group_outstanding(self, inflight_load(&self.word))
 
     def __len__(self):
         return <Py_ssize_t>inflight_load(&self.added)
@@ -260,7 +263,7 @@ cdef class CallGroup:
     def __repr__(self):
         cdef uint64_t word = inflight_load(&self.word)
         state = "complete" if word & WORD_COMPLETE else "sealed" if word & WORD_SEALED else "open"
-        return f"<{kind_of(self)} {state} {word >> WORD_SHIFT} of {inflight_load(&self.added)} outstanding>"
+        return f"<{kind_of(self)} {state} {group_outstanding(self, word)} of {inflight_load(&self.added)} outstanding>"
 
     def __reduce__(self):
         raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
@@ -271,6 +274,11 @@ cdef class CallGroup:
 
     def __dealloc__(self):
         group_clear(self)
+
+
+cdef inline uint64_t group_outstanding(CallGroup self, uint64_t word) noexcept nogil:
+    # One that is being added is counted as outstanding first; nobody has it yet.
+    return min(word >> WORD_SHIFT, inflight_load(&self.added))
 
 
 cdef int group_refuse_reducer(CallGroup self) except -1:
@@ -358,25 +366,30 @@ cdef inline bint group_op_finished(CallGroup self, PyObject* op) noexcept:
     return group_count_down(self, WORD_OP, 0)
 
 
+cdef inline uint64_t word_after(uint64_t word, uint64_t step, uint64_t flags) noexcept nogil:
+    # COMPLETE, if this step takes it there.
+    cdef uint64_t following = (word - step) | flags
+    if following & WORD_COMPLETE == 0 and following >> WORD_SHIFT == 0 and following & WORD_HOLDS == 0:
+        following |= WORD_COMPLETE
+    return following
+
+
 cdef inline bint group_count_down(CallGroup self, uint64_t step, uint64_t flags) noexcept nogil:
     # True if this step completes the group.
     cdef uint64_t word, following
     while True:
         word = inflight_load(&self.word)
-        following = (word - step) | flags
-        if following & WORD_COMPLETE == 0 and following >> WORD_SHIFT == 0 and following & WORD_HOLDS == 0:
-            following |= WORD_COMPLETE
+        following = word_after(word, step, flags)
         if inflight_swap(&self.word, word, following):
             return (word ^ following) & WORD_COMPLETE != 0
         inflight_count(STEP_REPEATED)
 
 
-cdef int group_step(CallGroup self, uint64_t step, uint64_t flags) except -1:
-    cdef object passed_on
-    if group_count_down(self, step, flags):
-        passed_on = group_complete(self)
-        if passed_on is not None:
-            raise passed_on
+cdef int group_finish_up(CallGroup self) except -1:
+    # After the step that completed it.
+    cdef object passed_on = group_complete(self)
+    if passed_on is not None:
+        raise passed_on
     return 0
 
 

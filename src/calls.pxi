@@ -265,8 +265,38 @@ cdef Answer queue_wait_to_dequeue(OpQueue self, double limit, Row** row) except 
         raise
 
 
+cdef list queue_dequeue_many(OpQueue self, Py_ssize_t most, double limit, object timeout):
+    cdef list rows
+    cdef OpSet opset
+    if most > 1:
+        rows = queue_take_ready(self, most)
+        if rows is not None:
+            return rows
+        if limit <= 0:
+            queue_raise_empty(limit, timeout)
+    opset = <OpSet>owned(opset_new(self))
+    rows = [opset]
+    queue_dequeue(self, opset, limit, timeout)
+    return queue_take_more(self, rows, most)
+
+
+cdef list queue_take_ready(OpQueue self, Py_ssize_t most):
+    # All at once, before anybody waits: or another consumer might get one from between them. None if
+    # nothing was ready; an error at the end.
+    cdef list rows = queue_take(self, [], most, False)
+    cdef bint over
+    if len(rows) > 0:
+        return rows
+    inflight_lock(&self.engine.lock)
+    over = engine_is_over(&self.engine)
+    inflight_unlock(&self.engine.lock)
+    if over:
+        raise QueueClosedError("the queue is closed and drained")
+    return None
+
+
 cdef list queue_take_more(OpQueue self, list rows, Py_ssize_t limit):
-    # A row that was taken, with up to `limit - 1` more that are ready.
+    # A row that was promised, until it was taken, with up to `limit - 1` more that are ready.
     if limit > 1:
         try:
             rows = queue_take(self, rows, limit - 1, False)
@@ -295,14 +325,14 @@ cdef int rows_put_first_in_order(list rows) except -1:
 
 cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
     # Adds up to `limit` rows to `rows` that are ready (`opened`: or open) and nobody's; never
-    # blocks. What holds them is made first: it may fail, and more may come than it has room for.
-    # That is left for the next call; but not when everything is taken: what became ready since
-    # stands before what is open, and an older row would be left in its stead.
+    # blocks. What holds them is made first: it may fail, and more may come than it has room for. Then
+    # there is another try: what was put back since, or became ready while others are open, stands before
+    # them, and what would be left in its stead is older than what others take.
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef Engine* engine = &self.engine
     cdef Py_ssize_t before = len(rows)
     cdef Py_ssize_t spare = 0
-    cdef Py_ssize_t count, i
+    cdef Py_ssize_t count, ready, i
     cdef list filled
     cdef Row** taken
     cdef double now
@@ -319,7 +349,7 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
         count = min(count, limit)
         if count == 0:
             return rows
-        count += spare
+        count = min(count + spare, limit)
         filled = rows[:]
         for i in range(count):
             filled.append(owned(opset_new(self)))
@@ -330,7 +360,10 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
             now = self.now()
             inflight_lock(&engine.lock)
             engine_enter(engine, now, &wake)
-            if opened and engine.ready.size + engine.open.size > count:
+            ready = engine.ready.size
+            if opened:
+                ready += engine.open.size
+            if count < min(ready, limit):
                 engine_settle(engine, &wake)
                 count = -1
             else:

@@ -34,6 +34,25 @@ cdef const char* index_check(Index* index) noexcept nogil:
     return NULL
 
 
+cdef const char* alike_check(Alike* self, WaitNode** producers) noexcept nogil:
+    cdef size_t seen = 0
+    cdef size_t i
+    cdef WaitNode* node
+    if self.buckets != NULL:
+        for i in range(self.mask + 1):
+            node = self.buckets[i]
+            while node != NULL:
+                seen += 1
+                if node.list != producers or node.alike != self:
+                    return b"a producer that does not wait can be found by its hash"
+                if alike_bucket(self, node.hash) != &self.buckets[i]:
+                    return b"a producer is in another bucket than that of its hash"
+                node = node.alike_next if node.alike_next != self.buckets[i] else NULL
+    if seen != self.count or seen != <size_t>list_length(producers[0]):
+        return b"a producer that waits cannot be found by its hash"
+    return NULL
+
+
 cdef const char* engine_check(Engine* self) noexcept nogil:
     cdef Py_ssize_t waiting = 0, owned = 0, ops = 0, ready = 0, open = 0
     cdef const char* broken = index_check(&self.index)
@@ -43,6 +62,8 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
     cdef Table* table
     cdef double deadline = -INFINITY
     cdef uint64_t seq = 0
+    if broken == NULL:
+        broken = alike_check(&self.alike, &self.producers)
     if broken != NULL:
         return broken
     tables[0] = &self.index.main

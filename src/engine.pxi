@@ -51,6 +51,7 @@ cdef struct Engine:
     RowList open
     WaitNode* consumers
     WaitNode* producers
+    Alike alike              # the producers in their list
     WaitNode* joiners
     Py_ssize_t waiting
     Py_ssize_t reserved
@@ -136,14 +137,7 @@ cdef inline void engine_settle(Engine* self, WakeChain* wake) noexcept nogil:
 
 cdef void engine_tell_waiters(Engine* self, WakeChain* wake) noexcept nogil:
     cdef WaitNode* node
-    while self.producers != NULL and self.depth - self.waiting > self.reserved:
-        node = self.producers
-        list_remove(node)
-        node.state = PROMISED
-        node.generation = self.generation
-        self.reserved += 1
-        inflight_count(SLOT_PROMISED)
-        kick(node, wake)
+    # Those who wait for the end first: they are to see it, if they run before others enqueue.
     if self.waiting == 0 and self.owned == 0:
         while self.joiners != NULL:
             # What they waited for has come, whatever is enqueued before they run.
@@ -153,6 +147,14 @@ cdef void engine_tell_waiters(Engine* self, WakeChain* wake) noexcept nogil:
             kick(node, wake)
         if self.closed:
             list_dissolve(&self.consumers, wake)
+    while self.producers != NULL and self.depth - self.waiting > self.reserved:
+        node = self.producers
+        list_remove(node)
+        node.state = PROMISED
+        node.generation = self.generation
+        self.reserved += 1
+        inflight_count(SLOT_PROMISED)
+        kick(node, wake)
     if self.open.head != NULL and self.consumers != NULL:
         if self.consumers.armed > self.open.head.turn.deadline:
             kick(self.consumers, wake)
@@ -252,13 +254,13 @@ cdef Answer engine_enqueue(
         engine_settle(self, wake)
         return COMPARE
     if answer == FULL_DEPTH:
-        if not give_up:
-            if node.list == NULL:
-                node.hash = probe.hash
-                list_append(&self.producers, node)
+        if give_up:
+            self.refused_depth += 1
+        elif engine_line_up(self, node, probe.hash):
             engine_settle(self, wake)
             return WAIT
-        self.refused_depth += 1
+        else:
+            answer = NO_MEMORY
     if INFLIGHT_IS_PROOF and engine_has_slot(self, node):
         if row == NULL and answer == ACCEPTED:
             inflight_count(SLOT_USED)
@@ -269,6 +271,16 @@ cdef Answer engine_enqueue(
     engine_drop_producer(self, node)
     engine_settle(self, wake)
     return answer
+
+
+cdef bint engine_line_up(Engine* self, WaitNode* node, Py_hash_t hash) noexcept nogil:
+    # A producer, unless it is there already. False if there is no memory.
+    if node.list == NULL:
+        node.hash = hash
+        if not alike_add(&self.alike, node):
+            return False
+        list_append(&self.producers, node)
+    return True
 
 
 cdef inline Answer engine_put(
@@ -313,7 +325,6 @@ cdef inline Answer engine_add_row(
     Engine* self, Probe* probe, PyObject* op, Row* owner, WakeChain* wake
 ) noexcept nogil:
     cdef Row* row = row_new(probe)
-    cdef WaitNode* node
     if row == NULL:
         return NO_MEMORY
     if owner != NULL:
@@ -333,12 +344,8 @@ cdef inline Answer engine_add_row(
         row.state = BEHIND
     else:
         engine_make_ready(self, row, wake)
-    # Producers that wait with the same key can merge now. O(producers that wait), usually none.
-    node = self.producers
-    while node != NULL:
-        if node.hash == row.hash:
-            kick(node, wake)
-        node = node.next if node.next != self.producers else NULL
+    # Producers that wait with the same key can merge now.
+    alike_kick(&self.alike, row.hash, wake)
     return ACCEPTED
 
 
@@ -417,7 +424,7 @@ cdef Answer engine_dequeue(
         engine_settle(self, wake)
         taken[0] = row
         return TAKEN_ROW
-    if self.closed and self.waiting == 0 and self.owned == 0:
+    if engine_is_over(self):
         if node != NULL:
             list_remove(node)
         return CLOSED
@@ -433,6 +440,11 @@ cdef Answer engine_dequeue(
         node.armed = self.open.head.turn.deadline
     engine_settle(self, wake)
     return WAIT
+
+
+cdef inline bint engine_is_over(Engine* self) noexcept nogil:
+    # For good: nothing is added any more.
+    return self.closed and self.waiting == 0 and self.owned == 0
 
 
 cdef inline void engine_take(Engine* self, Row* row) noexcept nogil:

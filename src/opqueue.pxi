@@ -190,11 +190,7 @@ cdef class OpQueue:
         ...     op.finish()
         """
         cdef Py_ssize_t most = queue_limit(limit)
-        cdef double seconds = seconds_of(timeout)
-        cdef OpSet opset = <OpSet>owned(opset_new(self))
-        cdef list rows = [opset]
-        queue_dequeue(self, opset, seconds, timeout)
-        return queue_take_more(self, rows, most)
+        return queue_dequeue_many(self, most, seconds_of(timeout), timeout)
 
     def drain(self):
         """Take everything that waits, now, whether its window is over or not. O(n), does not wait.
@@ -646,6 +642,7 @@ cdef class OpQueue:
         queue_clear(self)
         with nogil:
             index_free(&self.engine.index)
+            alike_free(&self.engine.alike)
 
 
 @cython.final

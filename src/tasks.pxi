@@ -14,7 +14,7 @@
 # the task: like asyncio's own queues, ours keep alive who waits for them. collect.pxi shows these
 # references to the collector.
 #
-# A task that was woken, but cancelled before it ran, leaves like any other that is cancelled.
+# A task that is cancelled leaves at once, woken or not: it runs later, but can do nothing then but fail.
 #
 # Mailbox, deliveries, and the closing of a loop are in proofs/wake.pml; waiters.pxi says how to read it.
 #
@@ -458,11 +458,18 @@ cdef class TaskWaiter(Waiter):
     def cancel(self, msg=None):
         if self.wakeup is None or self.left or self.interrupted:
             return False
-        self.interrupted = True
-        self.message = msg
         # Not at once: it is called from within other tasks.
         self.loop.call_soon(self._resume)
+        self.interrupted = True
+        self.message = msg
+        self.withdraw()
         return True
+
+    def withdraw(self):
+        # [LEFT] before it runs: the wait can only end by an exception, and what it is promised is for others.
+        cdef WakeChain wake = WakeChain(NULL, NULL)
+        self.leave(&wake)
+        wake_all(&wake)
 
     def _resume(self):
         self.resume()

@@ -44,6 +44,9 @@ cdef struct WaitNode:
     uint64_t generation      # a producer's: in which its slot was promised
     double armed             # a consumer: until when it parks at most, on the queue's clock
     Py_hash_t hash           # a producer: of its key
+    Alike* alike             # where it is found by that, while it is in its list; with whom
+    WaitNode* alike_prev
+    WaitNode* alike_next
     WaitNode* wake_next      # belongs to the chain while signalled
     PyObject* owner          # the Waiter; written once
 
@@ -84,6 +87,8 @@ cdef inline void list_remove(WaitNode* node) noexcept nogil:
     node.prev = NULL
     node.next = NULL
     node.list = NULL
+    if node.alike != NULL:
+        alike_remove(node)
 
 
 cdef inline Py_ssize_t list_length(WaitNode* head) noexcept nogil:

@@ -148,7 +148,8 @@ class Scene:
         assert len(received) == len(set(received)), "an operation is in two places"
         assert set(received) >= set(self.accepted), "an accepted operation is lost"
         # Of a submit that was interrupted after all, nobody else knows the operation.
-        assert all(op.key == "new" for op in set(received).difference(self.accepted, self.brought))
+        unknown = set(received).difference(self.accepted, self.brought)
+        assert all(op.key == "new" and op.try_finish() for op in unknown)
         stats = queue.stats()
         assert stats.enqueued == stats.dequeued_ops == len(received)
         assert stats.dequeued_rows == len(self.rows)

@@ -241,6 +241,13 @@ class QueueSide(Side):
         call = Call(self, waiter, timeout, ask, begin, conclude)
         self.start(number, call)
 
+    def cancel(self, number):
+        call = self.calls[number]
+        call.task.cancel()
+        if call.working is None:
+            # It is not resumed yet, but waits for nothing any more.
+            self.model.leave(call.waiter)
+
     def work_done(self, number):
         future = self.calls[number].working[1]
         if not future.done():

@@ -77,6 +77,53 @@ async def test_while_parked(make_queue, consume):
     assert nobody_waits(queue)
 
 
+@pytest.mark.parametrize("woken", [False, True])
+async def test_what_it_is_promised_is_for_others_before_it_runs(make_queue, consume, woken):
+    queue = make_queue()
+    (task,) = await parked_consumers(queue, 1, lambda: consume(queue))
+    if woken:
+        put(queue, 1)
+    task.cancel()
+    if not woken:
+        assert queue.stats().consumers_waiting == 0
+        put(queue, 1)
+    assert keys([queue.dequeue(0)]) == [1]
+    assert await cancelled(task)
+    assert nobody_waits(queue)
+
+
+@pytest.mark.parametrize("woken", [False, True])
+@pytest.mark.parametrize("call", ["aenqueue", "asubmit"])
+async def test_the_place_it_is_promised_is_for_others_before_it_runs(impl, make_queue, call, woken):
+    queue = make_queue(1, None)
+    put(queue, 1)
+    op = impl.Op(2)
+    task = asyncio.ensure_future(queue.aenqueue(2, op) if call == "aenqueue" else queue.asubmit(2))
+    await wait_parked(queue, producers=1)
+    if woken:
+        queue.dequeue(0).release()
+    task.cancel()
+    if not woken:
+        assert queue.stats().producers_waiting == 0
+        queue.dequeue(0).release()
+    put(queue, 3)
+    assert await cancelled(task)
+    op.finish()
+    assert keys(take_all(queue)) == [3]
+    assert nobody_waits(queue)
+
+
+async def test_who_is_next_is_woken_before_it_runs(make_queue):
+    queue = make_queue()
+    first, second = await parked_consumers(queue, 2)
+    put(queue, 1)
+    first.cancel()
+    queue.close()
+    # What was the first one's is not what ends the wait of the second.
+    assert keys(await ended(second)) == [1]
+    assert await cancelled(first)
+
+
 @pytest.mark.parametrize("cancel_first", [False, True])
 async def test_in_the_step_of_the_wake(make_queue, consume, cancel_first):
     """Its row goes back to its place, for whoever is next."""

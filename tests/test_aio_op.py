@@ -36,6 +36,36 @@ async def wait_for(awaitable):
     return await awaitable
 
 
+def test_a_wait_that_runs_out_sees_what_nobody_has_told_it_yet(impl):
+    """Who finishes it is held up in waking another one."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *arguments, **options):
+            go_on.wait(HANG)
+            return super().call_soon_threadsafe(*arguments, **options)
+
+    async def park():
+        task = asyncio.ensure_future(wait_for(op))
+        await turns()
+        return task
+
+    go_on = threading.Event()
+    op = impl.Op("a")
+    loop = Loop()
+    try:
+        task = loop.run_until_complete(park())
+        waiter = Worker(op.result, 0.2)
+        wait_blocked(waiter)
+        finisher = Worker(op.finish, 7)
+        assert waiter.result() == 7
+        go_on.set()
+        finisher.result()
+        assert loop.run_until_complete(task) == 7
+    finally:
+        go_on.set()
+        loop.close()
+
+
 async def awaiting(awaitable, number):
     tasks = [asyncio.ensure_future(wait_for(awaitable)) for _ in range(number)]
     await turns()

@@ -11,7 +11,18 @@ import inspect
 import time
 
 import pytest
-from aio import drive, ended, finished, in_thread, parked_consumers, parked_producers, turns, wait_parked
+from aio import (
+    cancelled,
+    drive,
+    ended,
+    finished,
+    in_thread,
+    nobody_waits,
+    parked_consumers,
+    parked_producers,
+    turns,
+    wait_parked,
+)
 from helpers import HANG, keys, put, take_all
 
 from inflight import (
@@ -452,6 +463,44 @@ async def test_leaving_the_block_closes(make_queue):
         async with make_queue() as other:
             raise ZeroDivisionError
     assert other.closed
+
+
+async def test_who_joins_is_told_before_a_producer_has_room(make_queue):
+    async def join():
+        log.append((await queue.ajoin(), len(queue)))
+
+    async def produce():
+        log.append((await queue.asubmit("new")).key)
+
+    queue = make_queue(1, None)
+    put(queue, "old")
+    log = []
+    tasks = [asyncio.ensure_future(call()) for call in (produce, join)]
+    await wait_parked(queue, producers=1)
+    await turns()
+    queue.dequeue(0).release()
+    await finished(*tasks)
+    # Where its row is owned, that has room first.
+    assert log == (["new", (True, 1)] if make_queue.exclusive else [(True, 0), "new"])
+
+
+async def test_of_many_producers_those_of_one_key_merge(make_queue):
+    queue = make_queue(1, None)
+    put(queue, "old")
+    number = 1100
+    tasks = await parked_producers(queue, [*range(number), *range(number)])
+    tasks[7].cancel()
+    queue._check()
+    queue.dequeue(0).release()
+    for key in [*range(7), *range(8, number), 7]:
+        await turns(3)
+        with queue.dequeue(0) as row:
+            assert (row.key, len(row)) == (key, 1 if key == 7 else 2)
+        if key % 100 == 0:
+            queue._check()
+    assert await cancelled(tasks.pop(7))
+    await finished(*tasks)
+    assert nobody_waits(queue)
 
 
 async def test_drain_makes_room_for_producers(make_queue):

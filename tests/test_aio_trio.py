@@ -144,6 +144,27 @@ async def test_depth(make_queue):
 
 
 @under_trio
+async def test_what_a_cancelled_task_is_promised_is_for_others_before_it_runs(make_queue):
+    queue, full = make_queue(), make_queue(1, None)
+    put(full, "old")
+    async with trio.open_nursery() as nursery:
+        tasks = Tasks(nursery)
+        for timeout in (None, HANG):
+            tasks.start(queue.adequeue, timeout)
+            tasks.start(functools.partial(full.asubmit, "late", timeout=timeout))
+            await wait_parked(queue, consumers=1)
+            await wait_parked(full, producers=1)
+            for scope in tasks.scopes:
+                scope.cancel()
+            assert queue.stats().consumers_waiting == full.stats().producers_waiting == 0
+            put(queue, "k")
+            assert keys(take_all(queue)) == ["k"]
+            full.dequeue(0).release()
+            put(full, "new")
+    assert not tasks.results
+
+
+@under_trio
 async def test_timeouts(make_queue):
     queue, full = make_queue(), make_queue(1, None)
     put(full, 1)

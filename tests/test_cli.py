@@ -31,6 +31,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 runpy.run_module("inflight", run_name="__main__", alter_sys=True)
 """
 
+# As where the system lets a user have so many threads, and no more.
+FEW_THREADS = """
+import runpy, sys, threading
+start, left = threading.Thread.start, int(sys.argv.pop(1))
+def start_or_not(thread):
+    global left
+    if left == 0:
+        raise RuntimeError("can't start new thread")
+    left -= 1
+    start(thread)
+threading.Thread.start = start_or_not
+runpy.run_module("inflight", run_name="__main__", alter_sys=True)
+"""
+
 
 class Cli:
     """Runs ``inflight run`` with an implementation, in a directory."""
@@ -40,12 +54,17 @@ class Cli:
         self.environment = os.environ | {"INFLIGHT_IMPL": implementation}
 
     def __call__(
-        self, *arguments: str | Path, lines: str | bytes = b"", cwd: Path | None = None, redirected: str = ""
+        self,
+        *arguments: str | Path,
+        lines: str | bytes = b"",
+        cwd: Path | None = None,
+        redirected: str = "",
+        module: tuple[str, ...] = MODULE,
     ) -> subprocess.CompletedProcess[bytes]:
         """A run; ``redirected`` is what a shell does to its standard streams before."""
         shell = ("sh", "-c", f'exec "$@" {redirected}', "sh") if redirected else ()
         return subprocess.run(
-            [*shell, *MODULE, "run", *arguments],
+            [*shell, *module, "run", *arguments],
             input=lines.encode() if isinstance(lines, str) else lines,
             cwd=cwd or self.directory,
             env=self.environment,
@@ -332,6 +351,20 @@ def test_a_key_that_no_argument_can_hold_fails_alone(cli: Cli) -> None:
     done = cli("--", "echo", lines=b"nul\0nul\nb\n")
     assert (done.returncode, done.stdout) == (123, b"b\n")
     assert b"2 runs, 1 failures" in done.stderr
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_fewer_threads_than_workers(cli: Cli, threads: int) -> None:
+    """One reads; the others work, or it is said that nobody can."""
+    module = (*PYTHON, "-c", FEW_THREADS, str(threads))
+    done = cli("-j", "1" + "0" * 30, "--", "echo", lines="a\nb\nc\n", module=module)
+    if threads < 2:
+        assert done.returncode == 125
+        assert b"inflight: cannot work: can't start new thread\n" in done.stderr
+    else:
+        assert done.returncode == 0
+        assert sorted(done.stdout.split()) == [b"a", b"b", b"c"]
+        assert b"inflight: works with 2 in parallel: can't start new thread\n" in done.stderr
 
 
 def test_ctrl_c_ends_the_commands_with_all_that_they_started(cli: Cli) -> None:

@@ -254,6 +254,29 @@ def test_join_in_the_child(impl):
     )
 
 
+def test_a_fork_in_a_signal_handler_while_the_interrupted_call_joins(impl):
+    run(
+        impl,
+        """
+        def handler(*_):
+            global child
+            child = os.fork()
+
+        queue = OpQueue(3, 3)
+        op = queue.submit("a")
+        child = None
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        joined = queue.join(0.3)
+        if child == 0:
+            os._exit(joined)
+        _, status = os.waitpid(child, 0)
+        assert (joined, status) == (False, 0), "there is a row that waits"
+        op.finish()
+        """,
+    )
+
+
 @pytest.mark.parametrize("make", ["OpQueue(8, 8)", "DedupeQueue(8, 8)", "OpWindow(8, 8, 0.001)"])
 def test_a_fork_while_other_threads_hold_locks(impl, make):
     run(

@@ -55,6 +55,7 @@ def scenes(impl, signals, loop, monkeypatch):
             happens, current[0].when_parked = getattr(current[0], "when_parked", None), None
             if happens is not None:
                 happens()
+            current[0].queue._check()
             if until is None:
                 # Without a timeout; the end comes when nothing is owned.
                 release_all(current[0])
@@ -134,6 +135,100 @@ def put(scene):
 def release_all(scene):
     for row in scene.rows:
         row.release()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_wait_in_vain_gives_up_is_for_a_handler(scenes, signals, kind):
+    """A row, or a place, that comes while a call looks for the last time goes to one of the two."""
+
+    def put_and_drain():
+        scene.put("late")
+        handler.extend(row.key for row in scene.queue.drain())
+
+    def make_room_and_put():
+        scene.take().release()
+        try:
+            handler.append(scene.queue.submit("late", timeout=0))
+        except QueueSaturatedError:
+            pass
+
+    for action, name in ((put_and_drain, "dequeue_waits_in_vain"), (make_room_and_put, "enqueue_waits_in_vain")):
+        for number in itertools.count(1):
+            scene, handler = scenes(kind), []
+            call = CALLS[name](scene)
+            scene.queue.flush()
+            signals.action = action
+            reached, value, error = signals.run(number, call)
+            if not reached:
+                break
+            assert isinstance(error, InflightError | None)
+            assert (error is None) != bool(handler), f"instant {number}, in {signals.last}: {value!r}, {error!r}"
+            for op in handler:
+                if action is make_room_and_put:
+                    op.finish()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_handler_ends_what_a_call_joins(scenes, signals, kind):
+    """It is not left behind in a line that nobody looks at any more: see ``scenes``."""
+    for number in itertools.count(1):
+        scene = scenes(kind)
+        scene.ready("a")
+        ended = []
+
+        def end(scene=scene, ended=ended):
+            scene.take().release()
+            ended.append(None)
+
+        signals.action = end
+        reached, value, error = signals.run(number, lambda scene=scene: scene.queue.join(0.0005))
+        if not reached:
+            break
+        assert error is None
+        assert ended
+        assert value in (True, False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_brings_the_same_key_merges_after_an_interrupt(scenes, signals, kind):
+    """Of a call that has made the key wait: by a new row, or by one that it gives back."""
+
+    def interrupt_another(scene):
+        if len(scene.queue) == 0:
+            # Taken by the call that is to give it back.
+            for key in range(scene.queue.depth):
+                scene.put(key)
+            scene.park(scene.queue.aenqueue("new", scene.bring("new")))
+        interrupt()
+
+    def enqueue(scene):
+        def park():
+            scene.park(scene.queue.aenqueue("new", scene.bring("new")))
+            scene.take().release()
+
+        scene.ready(*range(scene.queue.depth))
+        scene.when_parked = park
+        return lambda: scene.queue.enqueue("new", scene.bring("new"), timeout=scene.patience), interrupt
+
+    def dequeue(scene):
+        scene.ready("new")
+        return lambda: scene.queue.dequeue(0), lambda: interrupt_another(scene)
+
+    for begin in (enqueue, dequeue):
+        met = 0
+        for number in itertools.count(1):
+            scene = scenes(kind)
+            call, signals.action = begin(scene)
+            reached, value, error = signals.run(number, call)
+            scene.receive(value)
+            if not reached:
+                break
+            waits = "new" in scene.queue and all(row.key != "new" for row in scene.rows)
+            scene.run_tasks()
+            assert not (waits and scene.queue.stats().producers_waiting), f"instant {number}, in {signals.last}"
+            met += waits and bool(scene.tasks)
+            scene.account()
+        assert met, "no call was interrupted where that mattered"
 
 
 ACTIONS = {

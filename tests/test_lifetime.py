@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import warnings
@@ -231,6 +232,62 @@ def test_operations_dropped_in_many_threads(impl, dropped):
         for worker in workers:
             worker.result()
     assert len(group.result(HANG).errors) == 800
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda impl, row: row[0].finish(),
+        lambda impl, row: row[0].try_finish(),
+        lambda impl, row: row[0].cancel(),
+        lambda impl, row: row.finish_all(),
+        lambda impl, row: row.finish_each([1]),
+        lambda impl, row: finished(impl).add_done_callback(leave),
+        lambda impl, row: watched_group(impl).seal(),
+        lambda impl, row: watched_group(impl).__enter__().__exit__(None, None, None),
+    ],
+    ids=["finish", "try_finish", "cancel", "finish_all", "finish_each", "add_done_callback", "seal", "block"],
+)
+def test_an_exit_from_a_callback_keeps_nothing_alive(impl, end):
+    """Neither the operations nor who called: a worker that ends so gives its row back, at once."""
+
+    def work():
+        row = queue.dequeue()
+        try:
+            end(impl, row)
+        except SystemExit:
+            return "left"
+
+    queue = impl.DedupeQueue(None, None)
+    op, late = queue.submit("a"), impl.Op("a")
+    op.add_done_callback(leave)
+    gc.collect()
+    gc.disable()
+    try:
+        assert Worker(work).result() == "left"
+        queue.enqueue("a", late)
+        assert queue.dequeue(timeout=0)[0] is late
+    finally:
+        gc.enable()
+        with contextlib.suppress(SystemExit):
+            op.try_finish()
+        late.finish()
+
+
+def leave(_):
+    raise SystemExit
+
+
+def watched_group(impl):
+    group = impl.CallGroup()
+    group.add_done_callback(leave)
+    return group
+
+
+def finished(impl):
+    op = impl.Op("finished")
+    op.finish()
+    return op
 
 
 def test_a_reducer_that_exits_does_not_end_the_process_from_a_finalizer(impl):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from aio import drive
 from helpers import HANG, Worker, keys, put, take_all, wait_consumers, wait_producers
 
 from inflight import (
@@ -20,6 +23,36 @@ def test_dequeue_many_takes_up_to_its_limit(make_queue):
     rows = queue.dequeue_many(3, timeout=0)
     assert isinstance(rows, list)
     assert keys(rows) == [3, 4]
+
+
+@pytest.mark.parametrize("call", ["dequeue_many", "adequeue_many"])
+@pytest.mark.parametrize("taken", ["dequeue", "drain"])
+def test_dequeue_many_takes_at_once(impl, monkeypatch, call, taken):
+    """Whatever others take at the same time, nothing from between its rows."""
+
+    def clock():
+        nonlocal reads
+        reads += 1
+        if reads == number:
+            others.extend([queue.dequeue(0)] if taken == "dequeue" else queue.drain())
+        return 0.0
+
+    monkeypatch.setattr("inflight._clock.monotonic", clock)
+    for number in itertools.count(1):
+        reads = number
+        queue = impl.OpWindow(None, 1, window=60)
+        put(queue, *"abcd")
+        others, reads = [], 0
+        try:
+            rows = queue.dequeue_many(3, 0) if call == "dequeue_many" else drive(queue.adequeue_many(3, 0))
+        except QueueEmptyError:
+            rows = []
+        assert "".join(keys(rows)) in "abcd"
+        if reads < number:
+            assert keys(rows) == ["a", "b", "c"]
+            break
+        assert sorted(keys(rows + others + take_all(queue))) == list("abcd")
+    assert number > 1
 
 
 def test_dequeue_many_waits_for_one(make_queue):

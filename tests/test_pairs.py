@@ -163,19 +163,6 @@ def enqueue_one_by_one(world, side):
     return steps
 
 
-def dequeue_one_and_more(world, side):
-    def steps():
-        rows = [world.queue.dequeue(0)]
-        yield
-        try:
-            rows += world.queue.dequeue_many(2, 0)
-        except (QueueEmptyError, QueueClosedError):
-            pass
-        return rows
-
-    return steps
-
-
 def process(world, side):
     taken = []
     return lambda: (world.queue.process(lambda row: taken.append(world.shown(row)), 0), taken)
@@ -261,7 +248,7 @@ CALLS = [
     Call("enqueue_many", enqueue_many, enqueue_one_by_one, 2, kinds=ANY),
     Call("submit", submit, kinds=FILLED),
     Call("dequeue", method("dequeue", 0), kinds=ANY),
-    Call("dequeue_many", method("dequeue_many", 3, 0), dequeue_one_and_more, 2, kinds=ANY),
+    Call("dequeue_many", method("dequeue_many", 3, 0), kinds=ANY),
     Call("drain", method("drain"), kinds=ANY),
     Call("process", process, take_and_give_back, 2, kinds=ANY),
     Call("flush", method("flush"), kinds=WINDOWED),

@@ -122,6 +122,12 @@ def test_a_fault_in_the_protocol_is_found_by_what_it_does(tmp_path, fault, flags
     assert result.errors > 0, result.report
 
 
+def test_a_cancelled_task_that_stays_in_line_is_found(tmp_path):
+    """It loses nothing, and nobody hangs; others are told meanwhile that nothing is there."""
+    result = search(tmp_path, "FAULT_CANCELLED_STAYS TASKS=3", optimise="-O0")
+    assert result.errors > 0, result.report
+
+
 def test_each_step_of_the_model_is_taken_in_some_configuration(searched):
     never = frozenset.intersection(*(searched(name).unreached for name in CONFIGURATIONS))
     assert {(process, statement) for process, statement, _ in never} == NEVER_TAKEN

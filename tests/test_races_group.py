@@ -99,6 +99,38 @@ def test_seal_against_the_last_finish(impl, rounds):
     race("block", "worker", round_, 120 * rounds)
 
 
+def test_leaving_the_last_block_against_entering_another(impl, rounds):
+    def round_(spin):
+        calls = []
+        group = impl.CallGroup(calls.append)
+        group.__enter__()
+        group.add(1).finish()
+
+        def leave():
+            spin(0)
+            group.__exit__(None, None, None)
+            return len(calls)
+
+        def enter():
+            spin(1)
+            try:
+                group.__enter__()
+            except GroupClosedError:
+                return False
+            # The other block was not the last, so that it has not sealed.
+            group.add(2).finish()
+            group.__exit__(None, None, None)
+            return True
+
+        completed, entered = run_both(leave, enter)
+        assert len(calls) == 1
+        assert len(calls[0].responses) == 1 + entered
+        assert completed or entered
+        return not entered
+
+    race(True, False, round_, 500 * rounds)
+
+
 def test_many_adders_and_finishers_complete_once(impl):
     calls = []
     group = impl.CallGroup(calls.append)

@@ -132,10 +132,10 @@ def _take_promised(call: Any, count: Count) -> Any:
 
 
 def _put(call: Any, count: Count) -> Any:
-    def _put_locked(self: Any, key: Any, hash_: int, op: Any, comparison: Any, waiter: Any, now: float) -> int:
+    def _put_locked(self: Any, hash_: int, op: Any, comparison: Any, waiter: Any, now: float) -> int:
         granted = waiter in self._granted
         unwoken = _unwoken(waiter)
-        status: int = call(self, key, hash_, op, comparison, waiter, now)
+        status: int = call(self, hash_, op, comparison, waiter, now)
         if granted and waiter not in self._granted:
             count("SLOT_USED")
             if unwoken:
@@ -155,9 +155,9 @@ def _drop_out(call: Any, count: Count) -> Any:
 
 
 def _merge(call: Any, count: Count) -> Any:
-    def _merge_locked(self: Any, row: Any, op: Any, position: int) -> bool:
+    def _merge_locked(self: Any, row: Any, op: Any, position: int, comparison: Any) -> bool:
         promised, behind = row.waiter is not None, row.owner is not None
-        merged: bool = call(self, row, op, position)
+        merged: bool = call(self, row, op, position, comparison)
         if merged and promised:
             count("MERGED_INTO_PROMISED")
         if merged and behind:

@@ -44,7 +44,7 @@ DONE, ABORTED = 0, 255
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of the lines: skipped (no key), cancelled, or answered: merged + runs."""
+    """What became of the lines: skipped (no key), cancelled, or answered. Merged is who joined another in its row."""
 
     lines: int
     skipped: int
@@ -94,9 +94,7 @@ class Runner:
         """Read everything and wait for all of it; returns the exit status. For the main thread."""
         with self._bell:
             try:
-                for target in (self._read, *[self._work] * self._options.workers):
-                    # Daemons: nobody can end a thread that waits for input.
-                    threading.Thread(target=target, daemon=True).start()
+                self._start()
                 rung = self._bell.wait()
             finally:
                 self._end()
@@ -105,6 +103,20 @@ class Runner:
         if self._abort_status is not None:
             return self._abort_status
         return COMMAND_FAILED if self._failures else 0
+
+    def _start(self) -> None:
+        # Daemons: nobody can end a thread that waits for input.
+        started = -1
+        try:
+            threading.Thread(target=self._read, daemon=True).start()
+            for started in range(self._options.workers):  # noqa: B007 - read after the loop
+                threading.Thread(target=self._work, daemon=True).start()
+        except RuntimeError as error:
+            if started < 1:
+                self._abort(BAD_USAGE, f"cannot work: {error}")
+            else:
+                self._progress.say(f"works with {started} in parallel: {error}")
+            self._ended(self._options.workers - max(started, 0))
 
     def summary(self) -> Summary:
         """What became of the lines, so far."""
@@ -175,8 +187,11 @@ class Runner:
             with self._lock:
                 self._answered += len(row)
             self._show()
+        self._ended(1)
+
+    def _ended(self, workers: int) -> None:
         with self._lock:
-            self._working -= 1
+            self._working -= workers
             last = self._working == 0
         if last:
             self._bell.ring(DONE)

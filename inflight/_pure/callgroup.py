@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from .. import _arguments, _fork
-from .._report import PASSED_ON, report, to_raise
+from .._report import PASSED_ON, raise_first, report, to_raise
 from .._results import Results, Unfilled
 from ..errors import GroupClosedError
 from . import waiters
@@ -177,14 +177,18 @@ class CallGroup(Outcome, Generic[K, M, R]):
             insist(self._complete_if_over, passed)
             raise
         if passed:
-            raise passed[0]
+            raise_first(passed)
 
     @property
     def outstanding(self) -> int:
         """How many operations are not finished yet. An operation's callbacks still see it counted."""
-        # In this order: the other might see more finished than added.
-        finished = len(self._finished)
-        return self._added - finished
+        # In this order: the other might see more finished than added. And again, if some were added and
+        # finished in between: there never were so many at once.
+        while True:
+            finished = len(self._finished)
+            added = self._added
+            if len(self._finished) == finished:
+                return added - finished
 
     def __len__(self) -> int:
         return self._added
@@ -204,7 +208,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
                 del spare
         except BaseException:
             # Not entered, so that nobody will leave.
-            insist(self._let_go, held, [], False)
+            insist(self._complete_if_over, [], held)
             raise
         if not held:
             raise GroupClosedError("the group is complete")
@@ -216,14 +220,14 @@ class CallGroup(Outcome, Generic[K, M, R]):
         held = {0: True}
         passed: list[BaseException] = []
         try:
-            self._let_go(held, passed, True)
+            self._complete_if_over(passed, held, seal=True)
         except BaseException:
-            insist(self._let_go, held, passed, True)
+            insist(self._complete_if_over, passed, held, True)
             raise
         if held:
             raise RuntimeError("the group is left more often than it was entered")
         if passed:
-            raise passed[0]
+            raise_first(passed)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -382,31 +386,34 @@ class CallGroup(Outcome, Generic[K, M, R]):
         if len(finished) >= self._added:
             self._complete_if_over(passed)
 
-    def _let_go(self, held: dict[int, bool], passed: list[BaseException], seal: bool) -> None:
-        """End a hold: what ``held`` says, which is emptied. Can be repeated."""
-        spare = self, self, self
-        with self._guard():
-            # Commit.
-            if held and self._holds:
-                del held[0]
-                self._holds -= 1
-                if seal and not self._holds:
-                    self._sealed = True
-            del spare
-        self._complete_if_over(passed)
+    def _complete_if_over(
+        self, passed: list[BaseException], held: dict[int, bool] | None = None, seal: bool = False
+    ) -> None:
+        """Complete the group if it is over, once the hold has ended that ``held`` has, which is emptied.
 
-    def _complete_if_over(self, passed: list[BaseException]) -> None:
+        In one step: entered in between, the group would be sealed by a block that was not the last.
+        Can be repeated.
+        """
         mine = False
         try:
             thread = threading.get_ident()
             spare = self, self, self
             with self._guard():
-                finished = len(self._finished)
-                over = finished == self._added and (finished or self._sealed)
-                # Commit.
-                if over and not self._complete and not self._holds:
-                    self._complete = mine = True
-                    self._reducing = thread
+                while True:
+                    finished = len(self._finished)
+                    # Commit.
+                    if held and self._holds:
+                        del held[0]
+                        self._holds -= 1
+                        if seal and not self._holds:
+                            self._sealed = True
+                    over = finished == self._added and (finished or self._sealed)
+                    if over and not self._complete and not self._holds:
+                        self._complete = mine = True
+                        self._reducing = thread
+                    # Or a signal handler has finished the last, before the hold had ended.
+                    if mine or len(self._finished) == finished:
+                        break
                 del spare
             if not mine:
                 return

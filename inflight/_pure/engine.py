@@ -59,16 +59,19 @@ class KeyedQueue(Lines, Generic[K]):
 
     # --- adding -------------------------------------------------------------------------------
 
-    def _put(self, key: Hashable, op: AnyOp, seconds: float | None) -> None:
-        """Enqueue, waiting for depth up to ``seconds``; raises what ``enqueue`` documents."""
+    def _put(self, comparison: Comparison, op: AnyOp, seconds: float | None) -> None:
+        """Enqueue, waiting for depth up to ``seconds``; raises what ``enqueue`` documents.
+
+        If it raises something else, ``comparison`` says whether ``op`` was accepted before.
+        """
+        key = comparison.key
         hash_ = hash(key)
-        comparison = Comparison(key)
         waiter: ThreadWaiter | None = None
         until: float | None = None
         last = seconds is not None and seconds <= 0
         try:
             while True:
-                status = self._try_put(key, hash_, op, comparison, waiter, last)
+                status = self._try_put(hash_, op, comparison, waiter, last)
                 if status <= _INSERTED:
                     return
                 if status == _UNKNOWN:
@@ -91,16 +94,16 @@ class KeyedQueue(Lines, Generic[K]):
                     insist(self._leave, waiter)
                     raise
 
-    async def _aput(self, key: Hashable, op: AnyOp, seconds: float | None) -> None:
+    async def _aput(self, comparison: Comparison, op: AnyOp, seconds: float | None) -> None:
         """``_put`` for a task."""
+        key = comparison.key
         hash_ = hash(key)
-        comparison = Comparison(key)
         waiter: TaskWaiter | None = None
         until: float | None = None
         last = seconds is not None and seconds <= 0
         try:
             while True:
-                status = self._try_put(key, hash_, op, comparison, waiter, last)
+                status = self._try_put(hash_, op, comparison, waiter, last)
                 if status <= _INSERTED:
                     return
                 if status == _UNKNOWN:
@@ -131,9 +134,7 @@ class KeyedQueue(Lines, Generic[K]):
         assert self._depth is not None
         raise QueueSaturatedDepthError(key, self._depth)
 
-    def _try_put(
-        self, key: Hashable, hash_: int, op: AnyOp, comparison: Comparison, waiter: Waiter | None, last: bool
-    ) -> int:
+    def _try_put(self, hash_: int, op: AnyOp, comparison: Comparison, waiter: Waiter | None, last: bool) -> int:
         now = self._clock() if self._window else 0.0
         wakes: list[Waiter] = []
         try:
@@ -142,7 +143,11 @@ class KeyedQueue(Lines, Generic[K]):
                 try:
                     if self._window:
                         self._advance_locked(now)
-                    status = self._put_locked(key, hash_, op, comparison, waiter, now)
+                    if last and waiter is not None:
+                        # First: a signal handler may come between the two, and others are not to be told that
+                        # it has got what it does not want any more. A place that it has, it may still use.
+                        self._unline_locked(waiter, granted=False)
+                    status = self._put_locked(hash_, op, comparison, waiter, now)
                     if status == _WIDTH:
                         self._refused_width += 1
                     elif status == _DEPTH and last:
@@ -163,13 +168,12 @@ class KeyedQueue(Lines, Generic[K]):
             if wakes:
                 wake_all(wakes)
         except BaseException:
-            insist(self._mend, wakes)
+            insist(self._mend, wakes, hash_)
             raise
         return status
 
-    def _put_locked(
-        self, key: Hashable, hash_: int, op: AnyOp, comparison: Comparison, waiter: Waiter | None, now: float
-    ) -> int:
+    def _put_locked(self, hash_: int, op: AnyOp, comparison: Comparison, waiter: Waiter | None, now: float) -> int:
+        key = comparison.key
         depth = self._depth
         width = self._width
         while not self._closed:
@@ -189,14 +193,14 @@ class KeyedQueue(Lines, Generic[K]):
                     if row.state >= OWNED:
                         continue
                     return _WIDTH
-                if self._merge_locked(row, op, position):
+                if self._merge_locked(row, op, position, comparison):
                     return _MERGED
             else:
                 if depth is not None:
                     used = len(self._waiting) + len(self._granted)
                     if used - (waiter in self._granted) >= depth:
                         return _DEPTH
-                if self._insert_locked(Row(key, hash_, op), bucket, owner, now):
+                if self._insert_locked(Row(key, hash_, op), bucket, owner, now, comparison):
                     if waiter is not None:
                         # The place it was granted is the one that the row takes.
                         self._granted.pop(waiter, None)
@@ -290,15 +294,15 @@ class KeyedQueue(Lines, Generic[K]):
                         self._settle_locked(wakes)
                     if waiter is not None:
                         self._take_promised_locked(waiter, rows, taken)
+                        if last:
+                            # As in _try_put.
+                            self._drop_out_locked(waiter)
                     self._take_ready_locked(limit, rows, taken)
                     if len(rows) > 1:
                         _put_first_in_order(rows)
                     over = not rows and self._over_locked()
-                    if not rows and waiter is not None:
-                        if over or last:
-                            self._drop_out_locked(waiter)
-                        else:
-                            self._line_up_consumer_locked(waiter)
+                    if not rows and not over and not last and waiter is not None:
+                        self._line_up_consumer_locked(waiter)
                 finally:
                     if self._consumers or self._producers or self._joiners:
                         self._settle_locked(wakes)
@@ -343,6 +347,8 @@ class KeyedQueue(Lines, Generic[K]):
                     try:
                         for row, ticket, ops in taken:
                             self._put_back_locked(row, ticket, ops, dropped)
+                            if row.hash in self._by_hash:
+                                wakes.extend(self._by_hash[row.hash])
                     finally:
                         self._settle_locked(wakes)
                     del spare
@@ -447,12 +453,12 @@ class KeyedQueue(Lines, Generic[K]):
         """Whether the end has come, since ``waiter`` got in line, where it is from now on."""
         spare = self, self, self
         with self._guard():
+            # Commit.
             over = not self._waiting and not self._owned
-            if waiter is not None and waiter not in self._joiners:
-                if waiter.place:
+            if waiter is not None:
+                if waiter.over:
                     over = True
                 elif not over:
-                    waiter.place = next(self._tickets)
                     self._joiners[waiter] = None
             del spare
         return over

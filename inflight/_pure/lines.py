@@ -46,7 +46,6 @@ class Lines(Rows):
     _producers: OrderedDict[int, Waiter]
     _by_hash: dict[int, dict[Waiter, None]]
     _granted: dict[Waiter, None]
-    # Those not in it any more have seen the queue empty.
     _joiners: dict[Waiter, None]
 
     def __init__(self, depth: int | None, width: int | None, window: float, exclusive: bool) -> None:
@@ -140,6 +139,7 @@ class Lines(Rows):
                 if joiner is not None:
                     # First the wake: interrupted in between, it is woken again, not forgotten.
                     wakes.append(joiner)
+                    joiner.over = True
                     self._joiners.pop(joiner, None)
             if self._closed:
                 # They look themselves, and find the end.
@@ -208,12 +208,17 @@ class Lines(Rows):
         self._consumers.pop(waiter.place, None)
         self._renounce_locked(waiter)
 
-    def _mend(self, wakes: list[Waiter]) -> None:
-        """After an interrupt: settle and wake, whatever of it was done already. Can be repeated."""
+    def _mend(self, wakes: list[Waiter], hash_: int | None = None) -> None:
+        """After an interrupt: settle and wake, whatever of it was done already. Can be repeated.
+
+        ``hash_`` is that of a key which may wait now, so that producers who bring the same can merge.
+        """
         try:
             spare = self, self, self
             with self._guard():
                 self._settle_locked(wakes)
+                if hash_ is not None and hash_ in self._by_hash:
+                    wakes.extend(self._by_hash[hash_])
                 del spare
         finally:
             wake_all(wakes)

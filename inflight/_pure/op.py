@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from .. import _arguments
-from .._report import to_raise
+from .._report import raise_first, to_raise
 from ..errors import AlreadyFinishedError, OpAbandonedError, OpCancelledError
 from .outcome import OUTCOME, Ended, Outcome, shown
 from .waiters import insist
@@ -141,7 +141,7 @@ class Op(Outcome, Generic[K, M, R]):
         passed: list[BaseException] = []
         won = self._end(result, error, passed)
         if passed:
-            raise passed[0]
+            raise_first(passed)
         return won
 
     def cancel(self) -> bool:
@@ -317,7 +317,7 @@ class Op(Outcome, Generic[K, M, R]):
         except BaseException as error:
             passed.append(error)
         if passed:
-            raise passed[0]
+            raise_first(passed)
 
     def _abandon(self, text: str, passed: list[BaseException]) -> None:
         try:

@@ -20,7 +20,7 @@ from ..errors import QueueClosedError, QueueSaturatedError
 from .engine import KeyedQueue
 from .op import Op
 from .opset import OpSet
-from .rows import Taken
+from .rows import Comparison, Taken
 from .tasks import let_others_run
 from .waiters import insist
 
@@ -103,7 +103,7 @@ class OpQueue(KeyedQueue[K]):
         ...     op.finish()
         """
         _check_op(op)
-        self._put(key, op, 0.0 if type(timeout) is int and timeout <= 0 else _arguments.seconds(timeout))
+        self._put(Comparison(key), op, 0.0 if type(timeout) is int and timeout <= 0 else _arguments.seconds(timeout))
 
     def enqueue_many(self, ops: Iterable[Op[Any, Any, Any]]) -> list[tuple[Op[Any, Any, Any], QueueSaturatedError]]:
         """Add every operation under its own key, without waiting. O(n).
@@ -132,7 +132,7 @@ class OpQueue(KeyedQueue[K]):
         refused: list[tuple[Op[Any, Any, Any], QueueSaturatedError]] = []
         for op in listed:
             try:
-                self._put(op._key, op, 0.0)
+                self._put(Comparison(op._key), op, 0.0)
             except QueueSaturatedError as error:
                 # Its traceback refers to this frame, which refers to it.
                 refused.append((op, error.with_traceback(None)))
@@ -154,12 +154,14 @@ class OpQueue(KeyedQueue[K]):
         'answer'
         """
         seconds = _arguments.seconds(timeout)
+        comparison = Comparison(key)
         op: Op[K, Any, Any] = Op(key, msg)
         try:
-            self._put(key, op, seconds)
+            self._put(comparison, op, seconds)
         except BaseException:
-            # Nobody else knows it.
-            op._retire()
+            if not comparison.accepted:
+                # Nobody else knows it.
+                op._retire()
             raise
         return op
 
@@ -368,7 +370,7 @@ class OpQueue(KeyedQueue[K]):
         1
         """
         _check_op(op)
-        await self._aput(key, op, _arguments.seconds(timeout))
+        await self._aput(Comparison(key), op, _arguments.seconds(timeout))
 
     @overload
     async def asubmit(self, key: K, *, timeout: float | None = None) -> Op[K, None, Any]: ...
@@ -388,12 +390,14 @@ class OpQueue(KeyedQueue[K]):
         'answer'
         """
         seconds = _arguments.seconds(timeout)
+        comparison = Comparison(key)
         op: Op[K, Any, Any] = Op(key, msg)
         try:
-            await self._aput(key, op, seconds)
+            await self._aput(comparison, op, seconds)
         except BaseException:
-            # Nobody else knows it.
-            op._retire()
+            if not comparison.accepted:
+                # Nobody else knows it.
+                op._retire()
             raise
         return op
 
@@ -591,7 +595,7 @@ class OpQueue(KeyedQueue[K]):
     def __repr__(self) -> str:
         bound = "" if self._depth is None else f" of {self._depth}"
         state = ", closed" if self._closed else ""
-        return f"<{type(self).__name__} {len(self._waiting)}{bound} keys waiting{state}>"
+        return f"<{type(self).__name__} {OpQueue.__len__(self)}{bound} keys waiting{state}>"
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{type(self).__name__} objects cannot be pickled: they are bound to this process")

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from .. import _arguments
-from .._report import PASSED_ON
+from .._report import PASSED_ON, raise_first
 from ..errors import OpCancelledError
 from .op import Op
 from .outcome import shown
@@ -201,7 +201,7 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
                 endings.pop()
                 passed.append(failure)
         if passed:
-            raise passed[0]
+            raise_first(passed)
         return finished
 
     def _fail(self, error: BaseException) -> None:

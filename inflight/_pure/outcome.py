@@ -24,7 +24,7 @@ from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import _arguments
-from .._report import PASSED_ON, report
+from .._report import PASSED_ON, raise_first, report
 from .tasks import TaskWaiter
 from .waiters import ThreadWaiter, Waiter, wake_all
 
@@ -97,7 +97,7 @@ class Outcome:
             passed: list[BaseException] = []
             self._call(fn, passed)
             if passed:
-                raise passed[0]
+                raise_first(passed)
 
     def _wait(self, timeout: float | None) -> Ended | None:
         """What it was settled with, waiting ``timeout`` seconds at most; ``None`` if it was not."""
@@ -116,6 +116,8 @@ class Outcome:
                 if ended is not None:
                     break
                 if not waiter.park(until) and until is not None and monotonic() >= until:
+                    # It may have been settled, and not come to wake everybody yet.
+                    ended = cell.get(OUTCOME)
                     break
             return ended
         finally:

@@ -100,7 +100,7 @@ _NO_OTHERS: dict[int, Any] = {}
 class Comparison:
     """What one call has found out, without a lock, about keys with the same hash as its own."""
 
-    __slots__ = ("candidate", "key", "others", "same")
+    __slots__ = ("accepted", "candidate", "key", "others", "same")
 
     def __init__(self, key: Any) -> None:
         self.key = key
@@ -108,6 +108,9 @@ class Comparison:
         self.same: Any = key
         # By identity; the references keep the identities from being used again. Most need none.
         self.others: dict[int, Any] = _NO_OTHERS
+        # Whether an operation was added under the key: set with that, and to be known even if the call is
+        # interrupted before it returns.
+        self.accepted = False
 
     def compare(self) -> None:
         """Compare the candidate: runs user code, never under a lock."""
@@ -186,18 +189,21 @@ class Rows:
                 return None
         return None
 
-    def _merge_locked(self, row: Row, op: AnyOp, position: int) -> bool:
+    def _merge_locked(self, row: Row, op: AnyOp, position: int, comparison: Comparison) -> bool:
         """Put ``op`` at ``position`` of a waiting row; ``False`` if something came in between."""
         full = position + 1 == self._width
         # Commit.
         if row.state >= OWNED or position in row.ops:
             return False
         row.ops[position] = op
+        comparison.accepted = True
         if full and row.state == OPEN:
             self._end_window_locked(row)
         return True
 
-    def _insert_locked(self, row: Row, bucket: tuple[Row, ...], owner: Row | None, now: float) -> bool:
+    def _insert_locked(
+        self, row: Row, bucket: tuple[Row, ...], owner: Row | None, now: float, comparison: Comparison
+    ) -> bool:
         """Let a new row wait, behind ``owner`` if given; ``False`` if something came in between."""
         grown = (*bucket, row)
         index = self._index
@@ -229,6 +235,7 @@ class Rows:
             if seq in self._ready:
                 del self._ready[seq]
             raise
+        comparison.accepted = True
         self._last_seq = row.seq = seq
         if owner is not None:
             owner.behind = row

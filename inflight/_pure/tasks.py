@@ -34,7 +34,7 @@ from weakref import WeakKeyDictionary, ref
 
 from .. import _fork
 from .._loops import TrioLoop, current_loop, inside_step
-from .._report import PASSED_ON
+from .._report import PASSED_ON, raise_first
 from .waiters import Waiter, insist, wake_all
 
 __all__ = ["TaskWaiter", "let_others_run"]
@@ -126,7 +126,7 @@ class Mailbox:
             self.send_again(delivery.loop)
             raise
         if failures:
-            raise failures[0]
+            raise_first(failures)
 
     def send_again(self, loop: Any) -> None:
         """A delivery was dropped, or left off: all that are there need another, if it can be had."""
@@ -268,6 +268,12 @@ class TaskWaiter(Waiter):
             insist(self._leave, self, wakes)
             raise
 
+    def withdraw(self) -> None:
+        """[LEFT] before it runs: the wait can only end by an exception, and what it is promised is for others."""
+        wakes: list[Waiter] = []
+        self.leave(wakes)
+        wake_all(wakes)
+
     def resume(self) -> None:
         """[PARKED] to [WOKEN]: run the task until it is suspended again, or ends; can be repeated."""
         wakeup, context = self._wakeup, self._context
@@ -334,10 +340,11 @@ class TaskWaiter(Waiter):
     def cancel(self, msg: Any = None) -> bool:
         if not self._suspended or self._interrupted:
             return False
-        self._interrupted = True
-        self._message = msg
         # Not at once: it is called from within other tasks.
         self._loop.call_soon(self.resume)
+        self._interrupted = True
+        self._message = msg
+        self.withdraw()
         return True
 
     def result(self) -> None:

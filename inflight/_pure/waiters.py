@@ -38,7 +38,7 @@ __all__ = ["ThreadWaiter", "Waiter", "insist", "new_lock", "renewing", "wake_all
 class Waiter:
     """One caller that waits. The fields are guarded by the lock of the object it waits for."""
 
-    __slots__ = ("armed", "hash", "place", "renounced")
+    __slots__ = ("armed", "hash", "over", "place", "renounced")
 
     def __init__(self) -> None:
         # Its number in the line.
@@ -49,6 +49,8 @@ class Waiter:
         self.hash = 0
         # Of a consumer: the row that it is just giving back.
         self.renounced: Any = None
+        # Of a joiner: that the queue was empty since it got in line.
+        self.over = False
 
     def wake(self, wakes: list[Waiter], /) -> None:
         """Let the caller look again: idempotent, never blocks, never raises.
