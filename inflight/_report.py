@@ -17,6 +17,8 @@ PASSED_ON = (KeyboardInterrupt, SystemExit)
 # Fields that are no content, or are copied after the rest, as setting one changes another.
 _SET_APART = {"__cause__", "__context__", "__dict__", "__suppress_context__", "__traceback__", "__weakref__"}
 
+_HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+
 # Held for a few bytecodes. Re-entrant, because a signal handler may run between any two of them.
 _claims = threading.RLock()
 if hasattr(os, "register_at_fork"):
@@ -58,19 +60,24 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
     waiter gets the instance itself. Everyone after gets a copy, or, where an exception cannot be
     copied, the instance with its traceback set back. All tracebacks start from ``traceback``,
     with one entry on top, by which the next caller sees that the instance was given away.
+
+    Without the GIL nobody gets the instance if there can be a copy: CPython does not guard an exception that
+    two threads raise, not even its memory, and whoever handed it in may still be raising it, out of the
+    block of a row for example.
     """
     frame = sys._getframe()
     entry = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
     # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held:
     # so one is made before, and freed for it.
     spare = frame, entry, error
-    with _claims:
-        first = error.__traceback__ is traceback
+    if _HAS_GIL:
+        with _claims:
+            first = error.__traceback__ is traceback
+            if first:
+                error.__traceback__ = entry
+            del spare
         if first:
-            error.__traceback__ = entry
-        del spare
-    if first:
-        return error
+            return error
     twin = _copied(error)
     return (error if twin is None else twin).with_traceback(entry)
 

@@ -92,7 +92,7 @@ mtype = { WAITING, PROMISED };
 mtype = { NO_ROW, OPEN, READY, TAKEN };
 mtype = { OUTSIDE, PARKED, WOKEN, LEFT };
 mtype = { ACCEPTED, TAKEN_ROW, WAIT, EMPTY, CLOSED, FULL, DONE };
-mtype = { LOOK, LIMIT, INTERRUPT, RELEASE, CLOSE };
+mtype = { LOOK, LIMIT, CANCEL, INTERRUPT, RELEASE, CLOSE };
 
 typedef Node {
     mtype state = WAITING;
@@ -434,7 +434,7 @@ inline invariants() {
             fi
         :: else
         fi;
-        assert(!node[a].interrupted || (node[a].state == WAITING && !node[a].in_list) || node[a].at == LEFT);
+        assert(!node[a].interrupted || (!node[a].in_list && (node[a].state == WAITING || IS_JOINER(a))));
         a++
     :: else -> break
     od;
@@ -577,7 +577,18 @@ section:
             :: answer == WAIT -> node[i].at = PARKED
             :: else -> end(i)
             fi
-        :: how == INTERRUPT -> leave(i); answer = EMPTY
+        :: how == INTERRUPT || how == CANCEL ->
+            node[i].interrupted = true;
+            if
+#ifdef FAULT_CANCELLED_STAYS        /* in line, and with what it was promised, until it runs */
+            :: how == CANCEL
+#endif
+            :: else -> leave_line(i)
+            fi;
+            if
+            :: how == INTERRUPT -> end(i); answer = EMPTY
+            :: else
+            fi
         :: how == RELEASE -> enter(reading); owned--; settle()
         :: how == CLOSE -> close(); end(i); answer = DONE
         fi;
@@ -625,7 +636,10 @@ end_parked:
         /* A task: by the delivery, by its Alarm, or since it was cancelled. */
         :: node[i].resumed
         :: IS_TASK(i) && LOOP_FREE && (MAY_END(i) || node[i].armed < clock) -> loop_busy = true
-        :: IS_TASK(i) && LOOP_FREE && MAY_END(i) && !node[i].interrupted -> loop_busy = true; goto cancelled
+        :: IS_TASK(i) && LOOP_FREE && MAY_END(i) && !node[i].interrupted ->
+            loop_busy = true;       /* another task, in whose step this one is cancelled */
+            how = CANCEL;
+            goto section
         :: LOOP_FREE && node[i].interrupted -> loop_busy = true
         fi;
         node[i].at = WOKEN;
@@ -638,18 +652,6 @@ end_parked:
         fi;
         goto section
     };
-cancelled:                          /* by another task, in its step */
-    skip;
-    d_step {
-        node[i].interrupted = true;
-#ifndef FAULT_CANCELLED_STAYS       /* in line, and with what it was promised, until it runs */
-        leave_line(i);
-#endif
-        check()
-    };
-    wake_all();
-    loop_busy = false;
-    goto end_parked;
 ended:
     skip
 }

@@ -53,3 +53,52 @@ def test_threads_share_queues_and_groups_without_the_gil(impl):
         queue._check()
         """,
     )
+
+
+def test_an_error_that_is_still_being_raised_is_not_raised_by_others(impl):
+    """A worker's error leaves the block of its row, and then the frames around it, while others raise it.
+
+    CPython does not guard it: two that did so with one instance would free its tracebacks twice, or never.
+    """
+    run_script(
+        impl,
+        """
+        import gc, types
+
+        def fail(row, depth):
+            if depth:
+                fail(row, depth - 1)
+            with row:
+                raise ValueError("from the worker")
+
+        def work():
+            for _ in range(total):
+                try:
+                    fail(queue.dequeue(), 12)
+                except ValueError as error:
+                    depths.add(len(list(frames(error))))
+
+        def frames(error):
+            traceback = error.__traceback__
+            while traceback is not None:
+                yield traceback.tb_frame
+                traceback = traceback.tb_next
+
+        total = 3000
+        depths = set()
+        queue = OpQueue(None, None)
+        worker = threading.Thread(target=work)
+        worker.start()
+        for _ in range(total):
+            op = queue.submit("a")
+            try:
+                op.result()
+            except ValueError as error:
+                assert error is not op.exception()
+            del op
+        worker.join()
+        assert depths == {14}
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, types.TracebackType)]
+        """,
+    )
