@@ -369,7 +369,6 @@ def _quiet() -> Any:
         logger.removeHandler(handler)
         sys.unraisablehook = hook
         sys.setswitchinterval(interval)
-        gc.unfreeze()
         gc.enable()
 
 

@@ -363,17 +363,14 @@ def test_a_row_in_a_cycle_is_collected_whatever_was_frozen_before(impl):
     queue.drain()
     gc.collect()
     gc.freeze()
-    try:
-        op = queue.submit("a")
-        row = queue.dequeue()
-        op.finish(row)
-        dead = weakref.ref(row)
-        del op, row
-        gc.collect()
-        assert dead() is None
-        assert "a" not in queue
-    finally:
-        gc.unfreeze()
+    op = queue.submit("a")
+    row = queue.dequeue()
+    op.finish(row)
+    dead = weakref.ref(row)
+    del op, row
+    gc.collect()
+    assert dead() is None
+    assert "a" not in queue
 
 
 async def test_the_collector_tells_who_holds_what(impl, make_queue):

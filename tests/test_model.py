@@ -380,7 +380,6 @@ def run(impls, number, request, monkeypatch, tmp_path):
         )
 
     yield run
-    gc.unfreeze()
     set_hypothesis_home_dir(None)
 
 
