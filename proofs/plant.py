@@ -34,6 +34,7 @@ TESTS = (
     "tests/test_pairs*.py",
     "tests/test_leaks*.py",
     "tests/test_nomemory_*ue*.py",
+    "tests/test_aio_queue.py",
     "tests/test_aio_wakes.py",
     "tests/test_aio_lifetime.py",
     "tests/test_aio_loops.py",

@@ -90,10 +90,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # The collector looks at all there is, and tests call it thousands of times: not at what pytest has. Nothing
-    # is thawed again, here or in tests that freeze more; what is frozen is alive, and few cycles come of it.
+    # The collector looks at all there is, and tests call it thousands of times: not at what pytest has. Tests
+    # that freeze more do not thaw it; what is frozen is alive, and few cycles come of it.
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    # Hypothesis, if it is loaded only now, looks for referrers, and those that are frozen are not found.
+    gc.unfreeze()
 
 
 @pytest.hookimpl(tryfirst=True)
