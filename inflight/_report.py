@@ -67,10 +67,10 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
     """
     frame = sys._getframe()
     entry = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
-    # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held:
-    # so one is made before, and freed for it.
-    spare = frame, entry, error
     if _HAS_GIL:
+        # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held:
+        # so one is made before, and freed for it.
+        spare = frame, entry, error
         with _claims:
             first = error.__traceback__ is traceback
             if first:

@@ -266,9 +266,9 @@ FAULTS = [
         "",
     ),
     Fault(
-        "the first of a bucket is taken out, and stays the first",
-        "src/alike.pxi",
-        "        if bucket[0] == node:\n            bucket[0] = node.alike_next\n",
+        "the first of a ring is taken out, and stays the first",
+        "src/waiters.pxi",
+        "    if ring[0] == node:\n        ring[0] = following\n",
         "",
     ),
     Fault(

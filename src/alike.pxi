@@ -1,8 +1,8 @@
 # The producers that wait at a queue, by the hash of their keys: who makes a key wait tells those who bring
 # the same, since they can merge now, however many others there are.
 #
-# Each bucket is a ring like a wait list, oldest first; a node is in one while it is in the list of
-# producers. There are at least as many buckets as nodes, unless there was no memory for more.
+# Each bucket is a ring (waiters.pxi); a node is in one while it is in the list of producers. There are at
+# least as many buckets as nodes, unless there was no memory for more.
 #
 # Everything here needs the queue's lock, and is O(1) but for what grows.
 
@@ -27,33 +27,10 @@ cdef bint alike_add(Alike* self, WaitNode* node) noexcept nogil:
         alike_grow(self)
         if self.buckets == NULL:
             return False
-    alike_append(alike_bucket(self, node.hash), node)
+    ring_append(alike_bucket(self, node.hash), node, BY_HASH)
     node.alike = self
     self.count += 1
     return True
-
-
-cdef inline void alike_append(WaitNode** bucket, WaitNode* node) noexcept nogil:
-    cdef WaitNode* head = bucket[0]
-    if head == NULL:
-        node.alike_prev = node
-        node.alike_next = node
-        bucket[0] = node
-    else:
-        node.alike_prev = head.alike_prev
-        node.alike_next = head
-        head.alike_prev.alike_next = node
-        head.alike_prev = node
-
-
-cdef inline void alike_take_out(WaitNode** bucket, WaitNode* node) noexcept nogil:
-    if node.alike_next == node:
-        bucket[0] = NULL
-    else:
-        node.alike_prev.alike_next = node.alike_next
-        node.alike_next.alike_prev = node.alike_prev
-        if bucket[0] == node:
-            bucket[0] = node.alike_next
 
 
 cdef void alike_grow(Alike* self) noexcept nogil:
@@ -70,8 +47,8 @@ cdef void alike_grow(Alike* self) noexcept nogil:
         for i in range(self.mask + 1):
             while self.buckets[i] != NULL:
                 node = self.buckets[i]
-                alike_take_out(&self.buckets[i], node)
-                alike_append(alike_bucket(&grown, node.hash), node)
+                ring_remove(&self.buckets[i], node, BY_HASH)
+                ring_append(alike_bucket(&grown, node.hash), node, BY_HASH)
         PyMem_RawFree(self.buckets)
     self.buckets = grown.buckets
     self.mask = grown.mask
@@ -79,7 +56,7 @@ cdef void alike_grow(Alike* self) noexcept nogil:
 
 cdef void alike_remove(WaitNode* node) noexcept nogil:
     cdef Alike* self = node.alike
-    alike_take_out(alike_bucket(self, node.hash), node)
+    ring_remove(alike_bucket(self, node.hash), node, BY_HASH)
     node.alike = NULL
     self.count -= 1
     if self.count == 0 and self.mask >= ALIKE_MANY:
@@ -97,7 +74,7 @@ cdef inline void alike_kick(Alike* self, Py_hash_t hash, WakeChain* wake) noexce
     while node != NULL:
         if node.hash == hash:
             kick(node, wake)
-        node = node.alike_next if node.alike_next != head else NULL
+        node = ring_following(head, node, BY_HASH)
 
 
 cdef void alike_free(Alike* self) noexcept nogil:

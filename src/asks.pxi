@@ -9,9 +9,8 @@ cdef int wait_check(Wait self) except -1:
     if self.kind <= NEXT_ROW:
         if self.kind == DEQUEUE_MANY:
             self.argument = wait_convert(self, check_limit, self.argument)
-        self.row = <OpSet>owned(opset_new(<OpQueue>self.home))
-        if self.kind == DEQUEUE_MANY:
-            self.op = [self.row]
+        else:
+            self.row = <OpSet>owned(opset_new(<OpQueue>self.home))
     elif self.kind == ENQUEUE:
         queue_check_op(self.op)
     elif self.kind == AWAIT_GROUP:
@@ -70,13 +69,15 @@ cdef inline WaitNode* node_of(TaskWaiter waiter) noexcept:
 
 
 cdef object wait_dequeue_many(Wait self, bint last):
+    # Without waiting.
     cdef list rows = queue_take_ready(<OpQueue>self.home, queue_bound(self.argument))
     if rows is not None:
-        self.row = None
-        self.op = None
         return rows
     if last:
         queue_raise_empty(self.limit, self.timeout)
+    # Before it is promised something.
+    self.row = <OpSet>owned(opset_new(<OpQueue>self.home))
+    self.op = [self.row]
     return UNANSWERED
 
 

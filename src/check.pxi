@@ -47,7 +47,7 @@ cdef const char* alike_check(Alike* self, WaitNode** producers) noexcept nogil:
                     return b"a producer that does not wait can be found by its hash"
                 if alike_bucket(self, node.hash) != &self.buckets[i]:
                     return b"a producer is in another bucket than that of its hash"
-                node = node.alike_next if node.alike_next != self.buckets[i] else NULL
+                node = ring_following(self.buckets[i], node, BY_HASH)
     if seen != self.count or seen != <size_t>list_length(producers[0]):
         return b"a producer that waits cannot be found by its hash"
     return NULL
@@ -125,7 +125,7 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
         return b"a producer waits at a closed queue"
     if self.producers != NULL and self.depth - self.waiting > self.reserved:
         return b"a producer waits although there is room"
-    if self.consumers != NULL and self.closed and self.waiting == 0 and self.owned == 0:
+    if self.consumers != NULL and engine_is_over(self):
         return b"a consumer waits at the end"
     if self.open.head != NULL and self.consumers != NULL:
         if self.consumers.armed > self.open.head.turn.deadline and not self.consumers.signalled:

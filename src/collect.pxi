@@ -73,7 +73,7 @@ cdef int waiters_visit(WaitNode* head, visitproc visit, void* arg) noexcept:
             stop = visit(node.owner, arg)
             if stop:
                 return stop
-        node = node.next if node.next != head else NULL
+        node = ring_following(head, node, BY_AGE)
     return 0
 
 

@@ -5,7 +5,8 @@
 # and calls wake_all() after it, because waking a task runs Python code. The chain holds a
 # reference to the waiter, which may meanwhile have given up.
 #
-# A wait list is a ring, oldest first, so that a list costs its owner one pointer. A node is in at
+# A wait list is a ring, oldest first, so that a list costs its owner one pointer; so is a bucket of those
+# that can be found by a hash (alike.pxi). A node is in at
 # most one list, and whoever waits takes it out before its call ends. A thread's call does so by
 # itself; a task may be forgotten by everybody but what it waits for, so its node `keeps` a
 # reference, from when it is first in a list until it leaves for good. `signalled` is set from when
@@ -31,10 +32,22 @@ cdef enum WaitState:
     PROMISED
 
 
-cdef struct WaitNode:
-    # All guarded by the lock of the object that is waited for.
+cdef struct WaitNode
+
+
+cdef enum:
+    BY_AGE                   # in a wait list
+    BY_HASH                  # in a bucket
+
+
+cdef struct RingLinks:
     WaitNode* prev
     WaitNode* next
+
+
+cdef struct WaitNode:
+    # All guarded by the lock of the object that is waited for.
+    RingLinks rings[2]       # BY_AGE, BY_HASH
     WaitNode** list          # the list the node is in, or NULL
     WaitState state
     bint signalled
@@ -44,9 +57,7 @@ cdef struct WaitNode:
     uint64_t generation      # a producer's: in which its slot was promised
     double armed             # a consumer: until when it parks at most, on the queue's clock
     Py_hash_t hash           # a producer: of its key
-    Alike* alike             # where it is found by that, while it is in its list; with whom
-    WaitNode* alike_prev
-    WaitNode* alike_next
+    Alike* alike             # where it is found by that, while it is in its list
     WaitNode* wake_next      # belongs to the chain while signalled
     PyObject* owner          # the Waiter; written once
 
@@ -56,17 +67,40 @@ cdef struct WakeChain:
     WaitNode* tail
 
 
-cdef inline void list_append(WaitNode** list, WaitNode* node) noexcept nogil:
-    cdef WaitNode* head = list[0]
+cdef inline void ring_append(WaitNode** ring, WaitNode* node, int which) noexcept nogil:
+    cdef WaitNode* head = ring[0]
+    cdef WaitNode* last
     if head == NULL:
-        node.prev = node
-        node.next = node
-        list[0] = node
+        head = node
+        last = node
+        ring[0] = node
     else:
-        node.prev = head.prev
-        node.next = head
-        head.prev.next = node
-        head.prev = node
+        last = head.rings[which].prev
+    node.rings[which].prev = last
+    node.rings[which].next = head
+    last.rings[which].next = node
+    head.rings[which].prev = node
+
+
+cdef inline void ring_remove(WaitNode** ring, WaitNode* node, int which) noexcept nogil:
+    cdef WaitNode* following = node.rings[which].next
+    if following == node:
+        ring[0] = NULL
+        return
+    following.rings[which].prev = node.rings[which].prev
+    node.rings[which].prev.rings[which].next = following
+    if ring[0] == node:
+        ring[0] = following
+
+
+cdef inline WaitNode* ring_following(WaitNode* head, WaitNode* node, int which) noexcept nogil:
+    # The next younger one, or NULL.
+    cdef WaitNode* following = node.rings[which].next
+    return following if following != head else NULL
+
+
+cdef inline void list_append(WaitNode** list, WaitNode* node) noexcept nogil:
+    ring_append(list, node, BY_AGE)
     node.list = list
     if node.keeps and not node.kept:
         node.kept = True
@@ -74,18 +108,9 @@ cdef inline void list_append(WaitNode** list, WaitNode* node) noexcept nogil:
 
 
 cdef inline void list_remove(WaitNode* node) noexcept nogil:
-    cdef WaitNode** list = node.list
-    if list == NULL:
+    if node.list == NULL:
         return
-    if node.next == node:
-        list[0] = NULL
-    else:
-        node.prev.next = node.next
-        node.next.prev = node.prev
-        if list[0] == node:
-            list[0] = node.next
-    node.prev = NULL
-    node.next = NULL
+    ring_remove(node.list, node, BY_AGE)
     node.list = NULL
     if node.alike != NULL:
         alike_remove(node)
@@ -96,7 +121,7 @@ cdef inline Py_ssize_t list_length(WaitNode* head) noexcept nogil:
     cdef WaitNode* node = head
     while node != NULL:
         length += 1
-        node = node.next if node.next != head else NULL
+        node = ring_following(head, node, BY_AGE)
     return length
 
 

@@ -106,17 +106,18 @@ class Runner:
 
     def _start(self) -> None:
         # Daemons: nobody can end a thread that waits for input.
-        started = -1
+        started = 0
         try:
             threading.Thread(target=self._read, daemon=True).start()
-            for started in range(self._options.workers):  # noqa: B007 - read after the loop
+            while started < self._options.workers:
                 threading.Thread(target=self._work, daemon=True).start()
+                started += 1
         except RuntimeError as error:
-            if started < 1:
+            if started == 0:
                 self._abort(BAD_USAGE, f"cannot work: {error}")
             else:
                 self._progress.say(f"works with {started} in parallel: {error}")
-            self._ended(self._options.workers - max(started, 0))
+            self._ended(self._options.workers - started)
 
     def summary(self) -> Summary:
         """What became of the lines, so far."""

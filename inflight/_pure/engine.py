@@ -160,10 +160,9 @@ class KeyedQueue(Lines, Generic[K]):
                 finally:
                     if self._consumers or self._producers:
                         self._settle_locked(wakes)
-                if status == _INSERTED and hash_ in self._by_hash:
-                    # Their key waits now: they can merge. After the consumer that it is for, who was
-                    # there first.
-                    wakes.extend(self._by_hash[hash_])
+                if status == _INSERTED and self._by_hash:
+                    # After the consumer that it is for, who was there first.
+                    self._tell_alike_locked(hash_, wakes)
                 del spare
             if wakes:
                 wake_all(wakes)
@@ -347,8 +346,7 @@ class KeyedQueue(Lines, Generic[K]):
                     try:
                         for row, ticket, ops in taken:
                             self._put_back_locked(row, ticket, ops, dropped)
-                            if row.hash in self._by_hash:
-                                wakes.extend(self._by_hash[row.hash])
+                            self._tell_alike_locked(row.hash, wakes)
                     finally:
                         self._settle_locked(wakes)
                     del spare

@@ -196,6 +196,11 @@ class Lines(Rows):
                 if not alike:
                     del self._by_hash[hash_]
 
+    def _tell_alike_locked(self, hash_: int, wakes: list[Waiter]) -> None:
+        """A key of this hash waits now: producers that bring the same can merge. O(producers of the hash)."""
+        if hash_ in self._by_hash:
+            wakes.extend(self._by_hash[hash_])
+
     def _drop_out_locked(self, waiter: Waiter) -> None:
         """Take whoever it is out of the line, and what it holds from it. Can be repeated.
 
@@ -217,8 +222,8 @@ class Lines(Rows):
             spare = self, self, self
             with self._guard():
                 self._settle_locked(wakes)
-                if hash_ is not None and hash_ in self._by_hash:
-                    wakes.extend(self._by_hash[hash_])
+                if hash_ is not None:
+                    self._tell_alike_locked(hash_, wakes)
                 del spare
         finally:
             wake_all(wakes)
