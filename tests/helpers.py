@@ -23,6 +23,9 @@ SLOWNESS = float(os.environ.get("INFLIGHT_SLOWNESS", "1"))
 HANG = 30.0 * SLOWNESS
 """Seconds after which a wait counts as a hang: far more than any slow machine needs."""
 
+BRIEF = 0.2 * SLOWNESS
+"""Seconds of a timeout that is meant to run out, after a test has seen the wait that it ends."""
+
 GIL = not hasattr(sys, "_is_gil_enabled") or sys._is_gil_enabled()
 
 

@@ -23,7 +23,7 @@ from aio import (
     turns,
     wait_parked,
 )
-from helpers import HANG, keys, put, take_all
+from helpers import BRIEF, HANG, keys, put, take_all
 
 from inflight import (
     QueueClosedError,
@@ -183,7 +183,7 @@ async def test_consumers_time_out(make_queue):
 
 async def test_a_consumer_that_timed_out_leaves_its_place_to_the_next(make_queue):
     queue = make_queue()
-    tasks = await parked_consumers(queue, 1, lambda: queue.adequeue(0.01))
+    tasks = await parked_consumers(queue, 1, lambda: queue.adequeue(BRIEF))
     tasks += await parked_consumers(queue, 1)
     await wait_parked(queue, consumers=1)
     put(queue, 1)

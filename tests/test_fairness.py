@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers import GIL, HANG, Worker, keys, put, take_all, wait_consumers, wait_producers
+from helpers import BRIEF, GIL, HANG, Worker, keys, put, take_all, wait_consumers, wait_producers
 
 from inflight import QueueEmptyError, QueueSaturatedDepthError
 
@@ -182,7 +182,8 @@ def test_many_slots_are_given_in_order(make_queue):
 def test_a_producer_that_gives_up_leaves_its_place_to_the_next(impl, make_queue):
     queue = make_queue(1, None)
     put(queue, "old")
-    short = Worker(queue.submit, "short", timeout=0.01)
+    short = Worker(queue.submit, "short", timeout=BRIEF)
+    wait_producers(queue, 1)
     long = Worker(queue.submit, "long", timeout=HANG)
     assert isinstance(short.exception(), QueueSaturatedDepthError)
     wait_producers(queue, 1)
@@ -193,7 +194,7 @@ def test_a_producer_that_gives_up_leaves_its_place_to_the_next(impl, make_queue)
 
 def test_a_consumer_that_gives_up_leaves_its_place_to_the_next(make_queue):
     queue = make_queue()
-    short = Worker(queue.dequeue, 0.01)
+    short = Worker(queue.dequeue, BRIEF)
     wait_consumers(queue, 1)
     long = Worker(queue.dequeue, HANG)
     assert isinstance(short.exception(), QueueEmptyError)

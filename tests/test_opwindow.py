@@ -9,7 +9,7 @@ from datetime import timedelta
 from fractions import Fraction
 
 import pytest
-from helpers import HANG, Worker, keys, put, take_all, wait_consumers, wait_producers, wait_until
+from helpers import BRIEF, HANG, Worker, keys, put, take_all, wait_consumers, wait_producers, wait_until
 
 from inflight import QueueClosedError, QueueEmptyError, QueueSaturatedDepthError, QueueSaturatedWidthError
 
@@ -320,8 +320,8 @@ def test_every_waiting_consumer_gets_its_row_when_windows_end(make):
 
 def test_the_next_consumer_keeps_time_when_the_first_gives_up(make):
     """Somebody must watch the clock: there is no hidden thread."""
-    queue = make(window=0.05)
-    first = Worker(queue.dequeue, 0.01)
+    queue = make(window=5 * BRIEF)
+    first = Worker(queue.dequeue, BRIEF)
     wait_consumers(queue, 1)
     second = Worker(queue.dequeue, HANG)
     put(queue, "a")
