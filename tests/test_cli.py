@@ -467,6 +467,27 @@ def test_output_that_cannot_be_written_is_125(cli: Cli) -> None:
     assert b"cannot write: No space left on device" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_stderr_that_cannot_be_written_leaves_the_status_alone(cli: Cli, options: list[str]) -> None:
+    for command, status in (("true", 0), ("false", 123)):
+        assert cli(*options, "--", command, lines="a\n", redirected="2>/dev/full").returncode == status
+
+
+def test_commands_keep_their_time_to_end_if_the_output_of_one_is_closed_then(cli: Cli) -> None:
+    os.mkfifo(cli.directory / "started")
+    ending = 'if [ {} = a ]; then trap "echo bye; exit" TERM; else trap "sleep 0.5; echo > ended; exit" TERM; fi'
+    with cli.started("-j", "2", "--", "sh", "-c", f"{ending}; echo > started; while :; do sleep 0.1; done") as process:
+        feed(process, "a\nb\n")
+        started = os.open(cli.directory / "started", os.O_RDWR)
+        assert os.read(started, 1) == os.read(started, 1) == b"\n"
+        os.close(started)
+        output(process).close()
+        process.send_signal(signal.SIGTERM)
+        assert ended(process)[0] == 143
+    assert (cli.directory / "ended").exists()
+
+
 def test_closed_output_is_125_and_nothing_else_gets_it(cli: Cli) -> None:
     # More than fits into a socket that would take its place.
     lines = "".join(f"{number}\n" for number in range(100))

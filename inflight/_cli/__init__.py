@@ -6,6 +6,7 @@ asked for, ``run`` the reader, the queue and the workers, ``progress`` what is s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -25,8 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runner = Runner(options, shown)
         status = runner.run()
     summary = runner.summary()
-    print(summary.as_json() if options.json else summary, file=sys.stderr)
+    _say_at_last(summary.as_json() if options.json else str(summary))
     return status
+
+
+def _say_at_last(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        # Nobody can be told. At its exit the interpreter tries again, and would end with a status of its own.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _replace_closed_streams() -> None:

@@ -131,7 +131,7 @@ class Runner:
                 failures=self._failures,
                 cancelled=self._lines - self._skipped - self._answered,
                 seconds=round(seconds, 3),
-                operations_per_second=round(self._answered / seconds, 1),
+                operations_per_second=round(self._answered / seconds, 1) if seconds else 0.0,
                 implementation=IMPLEMENTATION,
                 first_failure=self._first_failure,
             )
@@ -256,8 +256,13 @@ class Runner:
         with self._lock:
             if self._working == 0:
                 return
-        # Until the commands have ended, or the user asks twice, or patience does.
-        if self._bell.wait(GRACE_SECONDS) != DONE:
+        # Until the commands have ended, or the user asks twice, or patience does; what they write meanwhile may be
+        # in vain, and that is said once.
+        patience = time.monotonic() + GRACE_SECONDS
+        rung = self._bell.wait(GRACE_SECONDS)
+        if rung == ABORTED:
+            rung = self._bell.wait(max(0.0, patience - time.monotonic()))
+        if rung != DONE:
             self._commands.end(force=True)
             self._bell.wait(GRACE_SECONDS)
 
