@@ -57,7 +57,9 @@ def inside_step(loop: Loop) -> bool:
 
 def inside_callback(loop: Loop) -> bool:
     """The same of the loop that runs in this thread, where it runs none of its tasks. O(frames up to it)."""
-    if "uvloop" in sys.modules and isinstance(loop, sys.modules["uvloop"].Loop):
+    # Another thread may be importing it, and None stands for an import that is forbidden.
+    uvloop = getattr(sys.modules.get("uvloop"), "Loop", None)
+    if uvloop is not None and isinstance(loop, uvloop):
         # Its sleep ends for a signal, whose handler it runs as a callback.
         return True
     frame: FrameType | None = sys._getframe()
@@ -77,7 +79,7 @@ def current_loop() -> Any:
     """
     loop = _get_running_loop()
     # Trio as a guest runs its tasks in callbacks of its host's loop.
-    if "trio" in sys.modules and (loop is None or current_task(loop) is None):
+    if hasattr(sys.modules.get("trio"), "lowlevel") and (loop is None or current_task(loop) is None):
         found = TrioLoop.current()
         if found is not None:
             return found

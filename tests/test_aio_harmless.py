@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+import types
 
 import pytest
 from aio import LoopThread, cancelled, drive, finished, nobody_waits, park_and_stop, parked_consumers, run_once
@@ -414,6 +415,25 @@ def test_a_wake_meets_a_waiter_whose_alarm_went_off(impl, clock):
         ops = [queue.submit("a"), queue.submit("a")]
         assert len(take.result(HANG)) == 2
     assert not any(op.done() for op in ops)
+
+
+@pytest.mark.parametrize("module", [None, types.ModuleType("half imported")], ids=["forbidden", "half imported"])
+def test_an_event_loop_library_that_is_not_there_yet_disturbs_nobody(make_queue, monkeypatch, module):
+    """Another thread imports it just now, or somebody has forbidden the import."""
+
+    async def main():
+        queue = make_queue()
+        (task,) = await parked_consumers(queue, 1)
+        loop = asyncio.get_running_loop()
+        # In a callback, no task: the kind of the loop is asked for.
+        loop.call_soon(put, queue, "a")
+        return (await asyncio.wait_for(task, HANG)).key
+
+    for name in ("uvloop", "trio"):
+        monkeypatch.setitem(sys.modules, name, module)
+    assert asyncio.run(main()) == "a"
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        drive(make_queue().adequeue())
 
 
 def test_the_run_of_trio_that_refuses_is_closed():
