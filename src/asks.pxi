@@ -19,6 +19,7 @@ cdef int wait_check(Wait self) except -1:
     if self.kind == SUBMIT:
         key_check(<PyObject*>self.key)
         self.op = owned(op_new(<PyObject*>None, <PyObject*>self.key, <PyObject*>self.argument))
+        (<Op>self.op).completion.state = RETIRED
         self.argument = None
     return 0
 
@@ -165,18 +166,18 @@ cdef int wait_compare(Wait self, Probe* probe) except -1:
 
 
 cdef object wait_submit(Wait self, TaskWaiter waiter, bint last):
+    # Nobody else knows the operation until it is accepted. Between two attempts nobody is to hear of it, by
+    # a warning either: the collector may finalize it before the coroutine that has it.
+    cdef Op op = <Op>self.op
+    op.completion.state = PENDING
     try:
-        return wait_enqueue(self, waiter, last)
+        answer = wait_enqueue(self, waiter, last)
     except BaseException:
-        wait_retire(self)
+        op.completion.state = RETIRED
         raise
-
-
-cdef void wait_retire(Wait self) noexcept:
-    # Nobody else knows the operation of `asubmit` until it is accepted; then it is no more here.
-    if self.kind == SUBMIT and self.op is not None:
-        (<Op>self.op).completion.state = RETIRED
-        self.op = None
+    if answer is UNANSWERED:
+        op.completion.state = RETIRED
+    return answer
 
 
 cdef object wait_join(Wait self, TaskWaiter waiter, bint last):

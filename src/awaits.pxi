@@ -131,8 +131,8 @@ cdef class Wait:
         finally:
             wait_leave(self)
 
-    # Dropped before it has ended, it leaves: wait_dealloc. In a cycle that is collected it is the
-    # waiter that leaves: waiter_break.
+    # Dropped before it has ended, it leaves: wait_dealloc. In a cycle that is collected, it or its waiter does,
+    # whichever comes first: wait_break, waiter_break.
 
     @property
     def __name__(self):
@@ -345,7 +345,8 @@ cdef object wait_resume(Wait self, object value, object error, bint* yielded):
 cdef int wait_leave(Wait self) except -1:
     cdef WakeChain wake = WakeChain(NULL, NULL)
     cdef TaskWaiter waiter = self.waiter
-    wait_retire(self)
+    if self.kind == SUBMIT:
+        self.op = None
     if waiter is None:
         return 0
     waiter.leave(&wake)

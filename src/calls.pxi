@@ -341,7 +341,7 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
         inflight_lock(&engine.lock)
         engine_enter(engine, now, &wake)
         engine_settle(engine, &wake)
-        count = engine.ready.size
+        count = engine_ready(engine)
         if opened:
             count += engine.open.size
         inflight_unlock(&engine.lock)
@@ -360,7 +360,7 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
             now = self.now()
             inflight_lock(&engine.lock)
             engine_enter(engine, now, &wake)
-            ready = engine.ready.size
+            ready = engine_ready(engine)
             if opened:
                 ready += engine.open.size
             if count < min(ready, limit):
@@ -378,8 +378,8 @@ cdef list queue_take(OpQueue self, list rows, Py_ssize_t limit, bint opened):
             break
         # Producers must not outrun it for ever.
         spare = 2 * spare + 8
-    while len(filled) > before + count:
-        filled.pop()
+    # Without memory, or rows that are taken could be lost with it.
+    inflight_cut(filled, before + count)
     return filled
 
 

@@ -53,6 +53,19 @@ cdef const char* alike_check(Alike* self, WaitNode** producers) noexcept nogil:
     return NULL
 
 
+cdef bint heap_check(Row* row, Row* younger, Py_ssize_t* left) noexcept nogil:
+    # Whether `row` and all below it are older than `younger`, if there is one; counts them down.
+    cdef Row* child = row.place.child
+    if row.state != READY or (younger != NULL and row.turn.seq > younger.turn.seq):
+        return False
+    left[0] -= 1
+    while child != NULL:
+        if child.turn.seq < row.turn.seq or not heap_check(child, younger, left):
+            return False
+        child = child.next
+    return True
+
+
 cdef const char* engine_check(Engine* self) noexcept nogil:
     cdef Py_ssize_t waiting = 0, owned = 0, ops = 0, ready = 0, open = 0
     cdef const char* broken = index_check(&self.index)
@@ -97,12 +110,17 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
                 return b"a row is empty or too wide"
     if waiting != self.waiting or owned != self.owned or ops != engine_enqueued(self) - self.dequeued_ops:
         return b"the counts of rows and operations are wrong"
-    if ready != self.ready.size or open != self.open.size:
+    if ready != engine_ready(self) or open != self.open.size:
         return b"a list and the states of its rows disagree"
     if self.reserved < 0 or self.reserved > self.depth - self.waiting:
         return b"more slots are reserved than there is room"
     if self.joiners != NULL and self.waiting == 0 and self.owned == 0:
         return b"a caller waits for the end, which has come"
+    if self.returned.oldest != NULL:
+        if not heap_check(self.returned.oldest, self.ready.head, &ready):
+            return b"the rows that came back are out of order"
+        if ready != self.ready.size:
+            return b"the number of rows that came back is wrong"
     row = self.ready.head
     while row != NULL:
         if row.state != READY or row.turn.seq < seq:
@@ -119,7 +137,7 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
         row = row.next
     if ready != 0 or open != 0:
         return b"a list has lost a row"
-    if self.ready.head != NULL and self.consumers != NULL:
+    if engine_ready(self) and self.consumers != NULL:
         return b"a consumer waits although a row is ready"
     if self.producers != NULL and self.closed:
         return b"a producer waits at a closed queue"

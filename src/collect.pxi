@@ -48,6 +48,7 @@ cdef size_t queue_engine, group_completion, group_finished
 cdef destructor op_finalize_pending
 cdef inquiry waiter_clear_attributes
 cdef destructor wait_dealloc_attributes
+cdef inquiry wait_clear_attributes
 cdef size_t wait_phase
 
 
@@ -241,6 +242,13 @@ cdef void wait_dealloc(PyObject* self) noexcept:
     wait_dealloc_attributes(self)
 
 
+cdef int wait_break(PyObject* self) noexcept:
+    # Not without having left: without its waiter it could not any more, and that one is the queue's, too.
+    if (<Phase*>(<char*>self + wait_phase))[0] == SUSPENDED:
+        wait_drop(<Wait>self)
+    return wait_clear_attributes(self)
+
+
 cdef void wait_bury(PyObject* self) noexcept:
     wait_drop(<Wait>self)
 
@@ -278,7 +286,7 @@ cdef void opset_dispose(PyObject* self) noexcept:
 
 
 def _install():
-    global wait_dealloc_attributes, wait_phase
+    global wait_dealloc_attributes, wait_clear_attributes, wait_phase
     global queue_traverse_attributes, group_traverse_attributes
     global queue_clear_attributes, opset_clear_attributes
     global op_clear_attributes, group_clear_attributes, waiter_clear_attributes
@@ -322,6 +330,8 @@ def _install():
     inflight_await_by(<PyTypeObject*>Wait, wait_iternext, wait_send)
     wait_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>Wait)
     inflight_dispose_by(<PyTypeObject*>Wait, wait_dealloc)
+    wait_clear_attributes = inflight_clear_of(<PyTypeObject*>Wait)
+    inflight_collect(<PyTypeObject*>Wait, inflight_traverse_of(<PyTypeObject*>Wait), wait_break)
     waiter_clear_attributes = inflight_clear_of(<PyTypeObject*>TaskWaiter)
     inflight_collect(
         <PyTypeObject*>TaskWaiter, inflight_traverse_of(<PyTypeObject*>TaskWaiter), waiter_break

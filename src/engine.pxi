@@ -9,7 +9,8 @@
 #   1. Every key that waits or is owned has one row in the index; a row behind an owner is
 #      reached through it. `waiting` counts the rows that are OPEN, READY, PROMISED or BEHIND.
 #   2. While a row is READY, no consumer is in the list: whichever comes second is matched.
-#      So newcomers, who take what is READY, never overtake anyone.
+#      So newcomers, who take what is READY, never overtake anyone. And a row is promised only when
+#      none is READY: what was promised and came back, `returned`, is older than all of `ready`.
 #   3. While there is room for a new key, no producer is in the list; a slot that was promised
 #      to a woken producer is counted in `reserved` and is nobody else's room.
 #   4. Deadlines in `open` never decrease, and while a row is OPEN the oldest consumer, the
@@ -48,6 +49,7 @@ cdef struct Engine:
     # Guarded by lock.
     Index index
     RowList ready
+    RowHeap returned
     RowList open
     WaitNode* consumers
     WaitNode* producers
@@ -125,7 +127,7 @@ cdef void engine_take_back(Engine* self, WaitNode* node, WakeChain* wake) noexce
     else:
         inflight_count(ROW_PUT_BACK)
         row.state = READY
-        rows_insert_by_seq(&self.ready, row)
+        heap_add(&self.returned, row)
 
 
 cdef inline void engine_settle(Engine* self, WakeChain* wake) noexcept nogil:
@@ -188,7 +190,7 @@ cdef void engine_unpromise(Engine* self, Row* row) noexcept nogil:
     row.place.waiter.row = NULL
     row.place.waiter = NULL
     row.state = READY
-    rows_insert_by_seq(&self.ready, row)
+    heap_add(&self.returned, row)
 
 
 cdef inline void engine_enter(Engine* self, double now, WakeChain* wake) noexcept nogil:
@@ -384,11 +386,19 @@ cdef inline Row* engine_take_ready(Engine* self, double now, WakeChain* wake) no
 cdef inline Row* engine_take_oldest(Engine* self) noexcept nogil:
     # To be settled, like engine_take. While there is one, nobody is in the list (invariant 2).
     cdef Row* row = self.ready.head
-    if row != NULL:
+    if self.returned.oldest != NULL:
+        row = heap_take(&self.returned)
+        engine_take(self, row)
+    elif row != NULL:
         rows_remove_head(&self.ready)
         engine_foresee(self, self.ready.head)
         engine_take(self, row)
     return row
+
+
+cdef inline Py_ssize_t engine_ready(Engine* self) noexcept nogil:
+    # How many rows a newcomer may take.
+    return self.returned.size + self.ready.size
 
 
 cdef inline void engine_foresee(Engine* self, Row* row) noexcept nogil:
@@ -467,7 +477,7 @@ cdef Py_ssize_t engine_dequeue_many(
     cdef Row* row
     cdef Row* following
     engine_enter(self, now, wake)
-    while count < limit and self.ready.head != NULL:
+    while count < limit and engine_ready(self):
         taken[count] = engine_take_oldest(self)
         count += 1
     row = self.open.head if opened else NULL

@@ -1,4 +1,4 @@
-/* Instances of types that Cython has made, without what Cython does to make one: see layout.pxi. */
+/* Instances of types that Cython has made, without what Cython does to make one (see layout.pxi), and lists. */
 #ifndef INFLIGHT_LAYOUT_H
 #define INFLIGHT_LAYOUT_H
 
@@ -46,6 +46,15 @@ static inline int inflight_keep(PyObject *self) {
     Py_SET_REFCNT(self, 1);
     return 1;
 #endif
+}
+
+/* Drops what a list has beyond `size`; unlike list.pop it never asks for other memory. */
+static inline void inflight_cut(PyObject *list, Py_ssize_t size) {
+    while (PyList_GET_SIZE(list) > size) {
+        PyObject *last = PyList_GET_ITEM(list, PyList_GET_SIZE(list) - 1);
+        Py_SET_SIZE(list, PyList_GET_SIZE(list) - 1);
+        Py_DECREF(last);
+    }
 }
 
 /* A reference that is handed over to Cython. */

@@ -37,6 +37,7 @@ cdef extern from "layout.h":
     PyObject* inflight_new(PyTypeObject* type) except NULL
     bint inflight_keep(PyObject* self)
     object owned "inflight_owned"(PyObject* reference)
+    void inflight_cut(list items, Py_ssize_t size)
 
 
 cdef inline Completion* op_completion_of(PyObject* op) noexcept nogil:

@@ -3,7 +3,8 @@
 # A row is made by the first operation under its key and goes through these states:
 #
 #     OPEN       its window runs; in the list `open`, oldest deadline first
-#     READY      to be handed out; in the list `ready`, in the order of `seq`
+#     READY      to be handed out; in the list `ready`, in the order of `seq`, or, if it was promised
+#                before, in the heap `returned`
 #     PROMISED   bound to one woken waiter; in no list, still in the index, still merging
 #     BEHIND     its window is over, but its key is owned; in no list
 #     TAKEN      handed out: it belongs to an OpSet. In an exclusive queue it stays in the index
@@ -26,6 +27,7 @@ cdef enum RowState:
 
 cdef union RowPlace:
     Row* prev                # in a list
+    Row* child               # in a heap: the first of those below it
     WaitNode* waiter         # PROMISED: to whom
 
 
@@ -44,7 +46,7 @@ cdef struct Row:
     PyObject* key            # owned
     Py_hash_t hash
     RowPlace place
-    Row* next                # in a list
+    Row* next                # in a list, or of the children of a row in a heap
     RowContent ops
     RowTurn turn
     Row* peer
@@ -203,20 +205,59 @@ cdef inline void rows_remove(RowList* rows, Row* row) noexcept nogil:
     rows.size -= 1
 
 
-cdef void rows_insert_by_seq(RowList* rows, Row* row) noexcept nogil:
-    # Back to its old place. Only rows given back by other waiters can be older, so the walk is
-    # as long as the number of waiters that left, not as the queue.
-    cdef Row* after = rows.head
-    while after != NULL and after.turn.seq < row.turn.seq:
-        after = after.next
-    if after == NULL:
-        rows_append(rows, row)
-        return
-    row.next = after
-    row.place.prev = after.place.prev
-    if after.place.prev == NULL:
-        rows.head = row
-    else:
-        after.place.prev.next = row
-    after.place.prev = row
-    rows.size += 1
+# Rows that came back: their waiters left without them. A pairing heap by `seq`: each row has its first
+# child in `place`, and the children of one are linked by `next`. Adding is O(1), taking the oldest
+# O(log n) in the long run. Many come back at once where a loop ends, and in any order: a list in the
+# order of `seq` would be walked by each.
+
+
+cdef struct RowHeap:
+    Row* oldest
+    Py_ssize_t size
+
+
+cdef inline Row* heap_joined(Row* one, Row* other) noexcept nogil:
+    # The older of two roots, with the other below it.
+    if other.turn.seq < one.turn.seq:
+        one, other = other, one
+    other.next = one.place.child
+    one.place.child = other
+    return one
+
+
+cdef inline void heap_add(RowHeap* heap, Row* row) noexcept nogil:
+    row.next = NULL
+    row.place.child = NULL
+    heap.oldest = row if heap.oldest == NULL else heap_joined(heap.oldest, row)
+    heap.size += 1
+
+
+cdef Row* heap_take(RowHeap* heap) noexcept nogil:
+    # The oldest; there is one.
+    cdef Row* row = heap.oldest
+    cdef Row* rest = row.place.child
+    cdef Row* pairs = NULL
+    cdef Row* one
+    cdef Row* other
+    # In pairs from the first to the last, then all of these from the last to the first: in one pass from
+    # one end, the next to be taken might have all the others below it again.
+    while rest != NULL:
+        one = rest
+        other = one.next
+        rest = NULL
+        if other != NULL:
+            rest = other.next
+            one = heap_joined(one, other)
+        one.next = pairs
+        pairs = one
+    heap.oldest = NULL
+    while pairs != NULL:
+        one = pairs
+        pairs = one.next
+        heap.oldest = one if heap.oldest == NULL else heap_joined(heap.oldest, one)
+    if heap.oldest != NULL:
+        heap.oldest.next = NULL
+    heap.size -= 1
+    row.place.child = NULL
+    row.next = NULL
+    return row

@@ -399,6 +399,23 @@ def release_ends_a_join(scene):
 
 
 @call
+def cancel_a_woken_consumer(scene):
+    scene.park(scene.queue.adequeue())
+    scene.park(scene.queue.adequeue())
+    scene.ready("a")
+    return scene.tasks[0].cancel
+
+
+@call
+def cancel_a_woken_producer(scene):
+    scene.ready(*range(DEPTH))
+    for key in ("first", "second"):
+        scene.park(scene.queue.aenqueue(key, scene.bring(key)))
+    scene.take()
+    return scene.tasks[0].cancel
+
+
+@call
 def adequeue_needs_no_loop(scene):
     scene.ready("a", "b")
     return lambda: drive(scene.queue.adequeue(0))

@@ -92,6 +92,24 @@ async def test_what_it_is_promised_is_for_others_before_it_runs(make_queue, cons
     assert nobody_waits(queue)
 
 
+async def test_rows_that_come_back_in_any_order_are_handed_out_in_theirs(make_queue):
+    queue = make_queue()
+    tasks = await parked_consumers(queue, 40)
+    put(queue, *range(50))
+    promised = list(enumerate(tasks))
+    random.Random(1).shuffle(promised)
+    for _, task in promised[:30]:
+        task.cancel()
+    free = [*sorted(number for number, _ in promised[:30]), *range(40, 50)]
+    assert keys(queue.dequeue_many(10)) == free[:10]
+    queue._check()
+    for _, task in promised[30:]:
+        task.cancel()
+    assert keys(take_all(queue)) == sorted([*free[10:], *(number for number, _ in promised[30:])])
+    assert await cancelled(*tasks)
+    assert nobody_waits(queue)
+
+
 @pytest.mark.parametrize("woken", [False, True])
 @pytest.mark.parametrize("call", ["aenqueue", "asubmit"])
 async def test_the_place_it_is_promised_is_for_others_before_it_runs(impl, make_queue, call, woken):

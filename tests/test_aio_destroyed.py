@@ -73,6 +73,36 @@ async def test_a_coroutine_of_a_producer_that_is_destroyed_in_its_wait(make_queu
     assert nobody_waits(queue)
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["before the cycle", "after the cycle"])
+@pytest.mark.parametrize("promised", [False, True])
+@pytest.mark.parametrize("kind", ["consumer", "producer", "joiner"])
+async def test_a_coroutine_that_is_collected_with_a_cycle(make_queue, collect, dropped, kind, promised, older):
+    """Whichever part of the cycle the collector comes to first."""
+    queue = make_queue(1, None)
+    if kind != "consumer":
+        put(queue, "old")
+    cycle = []
+    coroutine = {"consumer": queue.adequeue, "producer": lambda: queue.asubmit("new"), "joiner": queue.ajoin}[kind]()
+    coroutine.send(None)
+    if not older:
+        cycle = []
+    cycle += [cycle, coroutine]
+    if promised:
+        if kind == "consumer":
+            put(queue, "old")
+        else:
+            queue.dequeue(0)
+    del coroutine, cycle
+    collect()
+    # It was never accepted: nobody is to hear of it.
+    assert not any("'new'" in text for text in dropped())
+    assert nobody_waits(queue)
+    if not promised or kind != "consumer":
+        take_all(queue)
+        put(queue, "next")
+    assert len(take_all(queue)) == 1
+
+
 @pytest.mark.parametrize("kind", ["consumer", "process", "producer", "joiner", "op", "group"])
 async def test_a_task_whose_inner_coroutine_is_finalized_first(impl, collect, kind):
     """The task must not go, and close the outer coroutine, while the collector closes the inner one."""

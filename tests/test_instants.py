@@ -229,6 +229,26 @@ def test_who_brings_the_same_key_merges_after_an_interrupt(scenes, signals, kind
         assert met, "no call was interrupted where that mattered"
 
 
+def test_stats_are_of_one_moment_whatever_a_handler_does(scenes, signals):
+    def change():
+        scene.queue.dequeue(0).finish_all()
+        scene.ready("c", "d")
+
+    seen = set()
+    for number in itertools.count(1):
+        scene = scenes("OpQueue")
+        scene.ready("a", "b")
+        before, signals.action = scene.queue.stats(), change
+        reached, stats, error = signals.run(number, scene.queue.stats)
+        assert error is None
+        if not reached:
+            break
+        after = before._replace(keys=3, ops=3, enqueued=4, dequeued_rows=1, dequeued_ops=1)
+        assert stats in (before, after), f"instant {number}, in {signals.last}"
+        seen.add(stats)
+    assert len(seen) == 2
+
+
 ACTIONS = {
     "put": put,
     "take": take,

@@ -169,6 +169,32 @@ def be_ended(impl, call, how):
     before[0].finish()
 
 
+@table.case(*CALLS)
+def cancel_a_task(impl, call):
+    """With a row promised, which goes to the next in line."""
+    queue = impl.OpQueue(None, None)
+    loop = asyncio.new_event_loop()
+
+    async def run(awaitable):
+        return await awaitable
+
+    tasks = [loop.create_task(run(CALLS[call](queue, None))) for _ in range(2)]
+    turn(loop)
+    turn(loop)
+    before = put(queue, "a")
+    outcome = yield tasks[0].cancel
+    queue._check()
+    if outcome.refused:
+        # Or it was cancelled after all: then this does nothing.
+        tasks[0].cancel()
+    loop.run_until_complete(asyncio.wait(tasks, timeout=HANG))
+    assert tasks[0].cancelled()
+    assert same(taken_from(tasks[1].result()), before)
+    loop.close()
+    queue._check()
+    before[0].finish()
+
+
 @table.case("enqueue", "finish", "close", "release", "seal")
 def wake_a_task(impl, what):
     """Of a loop that does not run."""

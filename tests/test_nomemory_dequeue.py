@@ -41,6 +41,33 @@ def take(impl, kind, call):
     audit(impl, queue, before, None, Done(), *taken)
 
 
+@table.case("dequeue_many", "drain")
+def take_what_others_take_meanwhile(impl, call):
+    """While the clock of the windows is read, once there is room for all of them: the last is left."""
+    number = 40
+    reads = number
+    stolen = [()] * (number - 1)
+
+    def clock():
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            for i in range(number - 1):
+                stolen[i] = queue.dequeue(0)
+        return 1000.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inflight._clock.monotonic", clock)
+        queue = impl.OpWindow(None, 1, 1000)
+    before = put(queue, *range(number))
+    reads = 0
+    outcome = yield lambda: queue.drain() if call == "drain" else queue.dequeue_many(number, 0)
+    reads = number
+    queue._check()
+    taken = [op for row in (*stolen, *rows_of(outcome.value)) for op in row]
+    audit(impl, queue, before, None, Done(), *taken)
+
+
 @table.case(*KINDS)
 def process(impl, kind):
     queue = make(impl, kind)

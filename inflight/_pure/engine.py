@@ -24,7 +24,7 @@ from .._types import ALL, QueueStats
 from ..errors import QueueClosedError, QueueEmptyError, QueueSaturatedDepthError, QueueSaturatedWidthError
 from .lines import Lines
 from .opset import OpSet
-from .rows import OPEN, OWNED, AnyOp, Comparison, Row, Taken, first
+from .rows import OPEN, OWNED, AnyOp, Comparison, Row, Taken
 from .tasks import TaskWaiter
 from .waiters import ThreadWaiter, Waiter, insist, wake_all
 
@@ -60,10 +60,7 @@ class KeyedQueue(Lines, Generic[K]):
     # --- adding -------------------------------------------------------------------------------
 
     def _put(self, comparison: Comparison, op: AnyOp, seconds: float | None) -> None:
-        """Enqueue, waiting for depth up to ``seconds``; raises what ``enqueue`` documents.
-
-        If it raises something else, ``comparison`` says whether ``op`` was accepted before.
-        """
+        """Enqueue, waiting for depth up to ``seconds``; raises what ``enqueue`` documents."""
         key = comparison.key
         hash_ = hash(key)
         waiter: ThreadWaiter | None = None
@@ -199,7 +196,7 @@ class KeyedQueue(Lines, Generic[K]):
                     used = len(self._waiting) + len(self._granted)
                     if used - (waiter in self._granted) >= depth:
                         return _DEPTH
-                if self._insert_locked(Row(key, hash_, op), bucket, owner, now, comparison):
+                if self._insert_locked(Row(key, hash_, op), op, bucket, owner, now, comparison):
                     if waiter is not None:
                         # The place it was granted is the one that the row takes.
                         self._granted.pop(waiter, None)
@@ -321,7 +318,7 @@ class KeyedQueue(Lines, Generic[K]):
 
     def _take_ready_locked(self, limit: float, rows: list[OpSet], taken: list[Taken]) -> None:
         while self._ready and len(rows) < limit:
-            row = first(self._ready)
+            row = self._first_ready_locked()
             if row is not None:
                 self._take_into_locked(row, rows, taken)
 
@@ -534,30 +531,40 @@ class KeyedQueue(Lines, Generic[K]):
             with self._guard():
                 self._advance_locked(now)
                 self._settle_locked(wakes)
-                rows = list(self._waiting)
-                ops = sum([len(row.ops) for row in rows])
-                # Every row that waits or was handed out began with one operation that did not merge.
-                enqueued = self._dequeued_ops + ops
-                stats = QueueStats(
-                    keys=len(rows),
-                    ops=ops,
-                    owned=len(self._owned),
-                    consumers_waiting=len(self._consumers),
-                    producers_waiting=len(self._producers),
-                    enqueued=enqueued,
-                    merged=enqueued - self._dequeued_rows - len(rows),
-                    dequeued_rows=self._dequeued_rows,
-                    dequeued_ops=self._dequeued_ops,
-                    refused_depth=self._refused_depth,
-                    refused_width=self._refused_width,
-                    requeued=self._requeued,
-                )
+                stats = self._stats_locked()
                 del spare
             wake_all(wakes)
         except BaseException:
             insist(self._mend, wakes)
             raise
         return stats
+
+    def _stats_locked(self) -> QueueStats:
+        stats = self._counted_locked()
+        # A signal handler or a finalizer may have come in between: until two agree.
+        while stats != (again := self._counted_locked()):
+            stats = again
+        return stats
+
+    def _counted_locked(self) -> QueueStats:
+        rows = list(self._waiting)
+        ops = sum([len(row.ops) for row in rows])
+        # Every row that waits or was handed out began with one operation that did not merge.
+        enqueued = self._dequeued_ops + ops
+        return QueueStats(
+            keys=len(rows),
+            ops=ops,
+            owned=len(self._owned),
+            consumers_waiting=len(self._consumers),
+            producers_waiting=len(self._producers),
+            enqueued=enqueued,
+            merged=enqueued - self._dequeued_rows - len(rows),
+            dequeued_rows=self._dequeued_rows,
+            dequeued_ops=self._dequeued_ops,
+            refused_depth=self._refused_depth,
+            refused_width=self._refused_width,
+            requeued=self._requeued,
+        )
 
 
 def _put_first_in_order(rows: list[OpSet]) -> None:

@@ -22,7 +22,7 @@ from collections import OrderedDict
 
 from .. import _fork
 from . import waiters
-from .rows import PROMISED, READY, Row, Rows, first, to_place
+from .rows import PROMISED, READY, Row, Rows, first
 from .waiters import Waiter, insist, wake_all
 
 __all__ = ["Lines"]
@@ -108,7 +108,7 @@ class Lines(Rows):
                     del self._by_hash[hash_]
                 raise
         if overtaken:
-            to_place(producers, place)
+            _to_place(producers, place)
 
     def _line_up_consumer_locked(self, waiter: Waiter) -> None:
         """Put a consumer at the end of the line, unless it stands in it; the head keeps the time."""
@@ -130,17 +130,15 @@ class Lines(Rows):
         if self._closed and self._open:
             self._end_windows_locked()
         while self._ready and consumers:
-            row, waiter = first(self._ready), _head(consumers)
+            row, waiter = self._first_ready_locked(), _head(consumers)
             if row is not None and waiter is not None:
                 self._bind_locked(row, waiter, (waiter,), wakes)
         if not self._waiting and not self._owned:
-            while self._joiners:
-                joiner = _any_of(self._joiners)
-                if joiner is not None:
-                    # First the wake: interrupted in between, it is woken again, not forgotten.
-                    wakes.append(joiner)
-                    joiner.over = True
-                    self._joiners.pop(joiner, None)
+            for joiner in list(self._joiners):
+                # First the wake: interrupted in between, it is woken again, not forgotten.
+                wakes.append(joiner)
+                joiner.over = True
+                self._joiners.pop(joiner, None)
             if self._closed:
                 # They look themselves, and find the end.
                 _empty_into(consumers, wakes)
@@ -281,14 +279,28 @@ def _head(line: OrderedDict[int, Waiter]) -> Waiter | None:
     return None
 
 
-def _any_of(waiters: dict[Waiter, None]) -> Waiter | None:
-    """The first of them. Not ``next(iter(...))``: a signal handler may come between the two."""
-    for waiter in waiters:
-        return waiter
-    return None
-
-
 def _empty_into(line: OrderedDict[int, Waiter], wakes: list[Waiter]) -> None:
     """Dissolve a line: all of them are to look again."""
     wakes.extend(list(line.values()))
     line.clear()
+
+
+def _to_place(line: OrderedDict[int, Waiter], number: int) -> None:
+    """Move who came back from the back of a line to its place by number, close to the front: only who
+    came back before, and is older, stands before it.
+    """
+    older: list[int] = []
+    while True:
+        older.clear()
+        try:
+            for other in line:
+                if other >= number:
+                    break
+                older.append(other)
+        except RuntimeError:
+            # A signal handler changed the list.
+            continue
+        break
+    for other in (number, *reversed(older)):
+        if other in line:
+            line.move_to_end(other, last=False)

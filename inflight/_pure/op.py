@@ -95,6 +95,18 @@ class Op(Outcome, Generic[K, M, R]):
         self._cell = {}
         return self
 
+    @classmethod
+    def _unknown(cls, key: K, msg: M) -> Op[K, M, Any]:
+        """One that nobody is to hear of, by a warning either, unless a queue accepts it and gives it a cell."""
+        hash(key)
+        self = cls.__new__(cls)
+        self._key = key
+        self._msg = msg
+        self._group = None
+        self._index = -1
+        self._cell = _RETIRED
+        return self
+
     @property
     def key(self) -> K:
         """The key it was made with."""

@@ -155,14 +155,9 @@ class OpQueue(KeyedQueue[K]):
         """
         seconds = _arguments.seconds(timeout)
         comparison = Comparison(key)
-        op: Op[K, Any, Any] = Op(key, msg)
-        try:
-            self._put(comparison, op, seconds)
-        except BaseException:
-            if not comparison.accepted:
-                # Nobody else knows it.
-                op._retire()
-            raise
+        op: Op[K, Any, Any] = Op._unknown(key, msg)
+        comparison.cell = {}
+        self._put(comparison, op, seconds)
         return op
 
     def dequeue(self, timeout: float | None = None) -> OpSet:
@@ -391,14 +386,9 @@ class OpQueue(KeyedQueue[K]):
         """
         seconds = _arguments.seconds(timeout)
         comparison = Comparison(key)
-        op: Op[K, Any, Any] = Op(key, msg)
-        try:
-            await self._aput(comparison, op, seconds)
-        except BaseException:
-            if not comparison.accepted:
-                # Nobody else knows it.
-                op._retire()
-            raise
+        op: Op[K, Any, Any] = Op._unknown(key, msg)
+        comparison.cell = {}
+        await self._aput(comparison, op, seconds)
         return op
 
     async def adequeue(self, timeout: float | None = None) -> OpSet:

@@ -26,8 +26,14 @@ first, and are undone. One backward jump lies outside the ``try`` or ``with`` ar
 ``while condition:``; in this package such a loop stands in a function of its own, or is a
 ``while True:``.
 
+A row that comes back (its consumer left instead of taking it) is older than all that never left, so
+it is at the front by right. It stands at the end of ``_ready``, and its number in a heap, ``_returned``,
+which is asked first: many may come back at once, in any order. A number may stay in the heap after
+its row has left; that is found out when it is the least.
+
 Rejected: a dict keyed by the keys themselves (runs their ``__eq__`` under the lock); plain dicts
-as lists (finding the first entry walks over all deleted ones); counters of keys and operations
+as lists (finding the first entry walks over all deleted ones); moving what comes back to its place in
+``_ready`` (O(what came back before)); counters of keys and operations
 beside the containers (an interrupt between the two would set them apart).
 """
 
@@ -36,6 +42,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Hashable
+from heapq import heappop, heappush
 from typing import Any
 
 from .op import Op
@@ -54,7 +61,6 @@ __all__ = [
     "Rows",
     "Taken",
     "first",
-    "to_place",
 ]
 
 OPEN, READY, PROMISED, OVER, OWNED, GONE = range(6)
@@ -100,7 +106,7 @@ _NO_OTHERS: dict[int, Any] = {}
 class Comparison:
     """What one call has found out, without a lock, about keys with the same hash as its own."""
 
-    __slots__ = ("accepted", "candidate", "key", "others", "same")
+    __slots__ = ("candidate", "cell", "key", "others", "same")
 
     def __init__(self, key: Any) -> None:
         self.key = key
@@ -108,9 +114,8 @@ class Comparison:
         self.same: Any = key
         # By identity; the references keep the identities from being used again. Most need none.
         self.others: dict[int, Any] = _NO_OTHERS
-        # Whether an operation was added under the key: set with that, and to be known even if the call is
-        # interrupted before it returns.
-        self.accepted = False
+        # For an operation that nobody knows before it is accepted: what it has from then on.
+        self.cell: dict[int, Any] | None = None
 
     def compare(self) -> None:
         """Compare the candidate: runs user code, never under a lock."""
@@ -126,8 +131,8 @@ class Rows:
 
     __slots__ = (
         "__weakref__", "_closed", "_dequeued_ops", "_dequeued_rows", "_exclusive", "_index", "_last_deadline",
-        "_last_seq", "_open", "_owned", "_promised", "_ready", "_requeued", "_tickets", "_waiting", "_width",
-        "_window",
+        "_last_seq", "_open", "_owned", "_promised", "_ready", "_requeued", "_returned", "_tickets", "_waiting",
+        "_width", "_window",
     )  # fmt: skip
 
     # Written once.
@@ -141,6 +146,7 @@ class Rows:
     _waiting: dict[Row, None]
     _owned: dict[Row, None]
     _ready: OrderedDict[int, Row]
+    _returned: list[int]
     _open: OrderedDict[int, Row]
     _promised: dict[Waiter, Row]
     # Clocks read before the lock may come in the wrong order; deadlines must not.
@@ -161,6 +167,7 @@ class Rows:
         self._waiting = {}
         self._owned = {}
         self._ready = OrderedDict()
+        self._returned = []
         self._open = OrderedDict()
         self._promised = {}
         self._last_deadline = 0.0
@@ -196,15 +203,16 @@ class Rows:
         if row.state >= OWNED or position in row.ops:
             return False
         row.ops[position] = op
-        comparison.accepted = True
+        if comparison.cell is not None:
+            op._cell = comparison.cell
         if full and row.state == OPEN:
             self._end_window_locked(row)
         return True
 
     def _insert_locked(
-        self, row: Row, bucket: tuple[Row, ...], owner: Row | None, now: float, comparison: Comparison
+        self, row: Row, op: AnyOp, bucket: tuple[Row, ...], owner: Row | None, now: float, comparison: Comparison
     ) -> bool:
-        """Let a new row wait, behind ``owner`` if given; ``False`` if something came in between."""
+        """Let the new row of ``op`` wait, behind ``owner`` if given; ``False`` if something came in between."""
         grown = (*bucket, row)
         index = self._index
         hash_ = row.hash
@@ -235,7 +243,8 @@ class Rows:
             if seq in self._ready:
                 del self._ready[seq]
             raise
-        comparison.accepted = True
+        if comparison.cell is not None:
+            op._cell = comparison.cell
         self._last_seq = row.seq = seq
         if owner is not None:
             owner.behind = row
@@ -331,12 +340,26 @@ class Rows:
         # From here on nothing changes them.
         return OpSet._of(row.key, tuple(ops.values()), self if self._exclusive else None, row, ticket)
 
+    def _first_ready_locked(self) -> Row | None:
+        """The oldest ready row; ``None`` if there is none."""
+        returned = self._returned
+        while True:
+            # Commit.
+            if not returned:
+                break
+            seq = returned[0]
+            if seq in self._ready:
+                return self._ready[seq]
+            heappop(returned)
+        return first(self._ready)
+
     def _put_back_locked(self, row: Row, ticket: int, had: dict[int, AnyOp], dropped: list[Row]) -> None:
         """Take a row back that was handed out to a call which was then interrupted."""
+        self._first_ready_locked()
         while row.ticket == ticket:
             if row.state < OWNED:
                 # It is back. Done only now, or a repetition would leave it at the wrong place.
-                to_place(self._ready, row.seq)
+                heappush(self._returned, row.seq)
                 row.ticket = 0
                 break
             behind = row.behind
@@ -386,6 +409,8 @@ class Rows:
 
     def _renounce_locked(self, waiter: Waiter) -> None:
         """Put the row that was promised to ``waiter`` back to its place among the ready ones."""
+        # So that numbers which have left do not pile up, where one row is promised again and again.
+        self._first_ready_locked()
         # Commit.
         if waiter in self._promised:
             row = self._promised[waiter]
@@ -395,7 +420,7 @@ class Rows:
             row.waiter = None
             row.state = READY
         if waiter.renounced is not None:
-            to_place(self._ready, waiter.renounced.seq)
+            heappush(self._returned, waiter.renounced.seq)
             waiter.renounced = None
 
     def _release_locked(self, row: Row, ticket: int) -> None:
@@ -467,7 +492,10 @@ class Rows:
             assert (row.waiter is not None) == (state == PROMISED), "a promise is known to one side only"
         deadlines = [row.deadline for row in self._open.values()]
         assert deadlines == sorted(deadlines), "the windows are not in the order of their ends"
-        assert list(self._ready) == sorted(self._ready), "the ready rows are not in order"
+        returned = self._ready.keys() & set(self._returned)
+        stayed = [seq for seq in self._ready if seq not in returned]
+        assert stayed == sorted(stayed), "the ready rows are not in order"
+        assert not returned or not stayed or max(returned) < stayed[0], "a row came back that had never left"
 
 
 def first(rows: OrderedDict[int, Row]) -> Row | None:
@@ -475,24 +503,3 @@ def first(rows: OrderedDict[int, Row]) -> Row | None:
     for row in rows.values():
         return row
     return None
-
-
-def to_place(line: OrderedDict[int, Any], number: int) -> None:
-    """Move what came back from the back of a line to its place by number, close to the front: only what
-    came back before, and is older, stands before it.
-    """
-    older: list[int] = []
-    while True:
-        older.clear()
-        try:
-            for other in line:
-                if other >= number:
-                    break
-                older.append(other)
-        except RuntimeError:
-            # A signal handler changed the list.
-            continue
-        break
-    for other in (number, *reversed(older)):
-        if other in line:
-            line.move_to_end(other, last=False)

@@ -138,7 +138,11 @@ class Mailbox:
             elif self._waiters:
                 self._send(loop, self._on_its_way.setdefault(_FLAG, [False]), wakes)
         finally:
-            wake_all(wakes)
+            try:
+                wake_all(wakes)
+            except BaseException:
+                insist(wake_all, wakes)
+                raise
 
     def _give_back(self, wakes: list[Waiter]) -> None:
         """The loop is gone, and nobody will be resumed: everybody leaves. Can be repeated."""
@@ -271,8 +275,17 @@ class TaskWaiter(Waiter):
     def withdraw(self) -> None:
         """[LEFT] before it runs: the wait can only end by an exception, and what it is promised is for others."""
         wakes: list[Waiter] = []
-        self.leave(wakes)
-        wake_all(wakes)
+        try:
+            self._pass_on(wakes)
+        except BaseException:
+            insist(self._pass_on, wakes)
+            raise
+
+    def _pass_on(self, wakes: list[Waiter]) -> None:
+        try:
+            self.leave(wakes)
+        finally:
+            wake_all(wakes)
 
     def resume(self) -> None:
         """[PARKED] to [WOKEN]: run the task until it is suspended again, or ends; can be repeated."""
