@@ -14,15 +14,31 @@ logger = logging.getLogger("inflight")
 # What a worker that merely finished an operation must still be told about.
 PASSED_ON = (KeyboardInterrupt, SystemExit)
 
-# Fields that are no content, or are copied after the rest, as setting one changes another.
+# Read and set past what the class of an exception makes of it: it may refuse, as a frozen dataclass does, and it is
+# code of the user's.
+_ARGS, _DICT, _TRACEBACK = (vars(BaseException)[name] for name in ("args", "__dict__", "__traceback__"))
+
+_GET, _SET = BaseException.__getattribute__, BaseException.__setattr__
+
+# In this order: setting the cause changes the last.
+_CHAIN = [vars(BaseException)[name] for name in ("__context__", "__cause__", "__suppress_context__")]
+
+# Fields that are no content, or are copied after the rest.
 _SET_APART = {"__cause__", "__context__", "__dict__", "__suppress_context__", "__traceback__", "__weakref__"}
 
 _HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 # Held for a few bytecodes. Re-entrant, because a signal handler may run between any two of them.
 _claims = threading.RLock()
+
+
+def _enter_child() -> None:
+    global _claims
+    _claims = threading.RLock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _claims.__init__())
+    os.register_at_fork(after_in_child=_enter_child)
 
 
 def report(what: str, of: object, error: BaseException, passed: list[BaseException]) -> None:
@@ -51,6 +67,21 @@ def raise_first(passed: list[BaseException]) -> NoReturn:
         passed.clear()
 
 
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Its traceback, whatever its class has made of the attribute."""
+    traceback: TracebackType | None = _TRACEBACK.__get__(error)
+    return traceback
+
+
+def traceback_apart(error: BaseException) -> TracebackType | None:
+    """The traceback of an error that whoever has it goes on raising, under an identity of its own.
+
+    So nobody is given the instance itself, to which that one still adds: see `to_raise`.
+    """
+    entry = traceback_of(error)
+    return entry and TracebackType(entry.tb_next, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+
+
 def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseException:
     """The exception that one waiter raises for ``error``.
 
@@ -63,23 +94,31 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
 
     Without the GIL nobody gets the instance if there can be a copy: CPython does not guard an exception that
     two threads raise, not even its memory, and whoever handed it in may still be raising it, out of the
-    block of a row for example.
+    block of a row for example. Nor of a class that has its own way with attributes: what is asked under the
+    lock must run nobody's code, and allocate nothing.
     """
+    kind = type(error)
     frame = sys._getframe()
     entry = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
-    if _HAS_GIL:
-        # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held:
-        # so one is made before, and freed for it.
-        spare = frame, entry, error
-        with _claims:
-            first = error.__traceback__ is traceback
+    try:
+        if _HAS_GIL and kind.__getattribute__ is _GET and kind.__setattr__ is _SET and kind.__traceback__ is _TRACEBACK:
+            # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held:
+            # so one is made before, and freed for it.
+            spare = frame, entry, error
+            with _claims:
+                first = error.__traceback__ is traceback
+                if first:
+                    error.__traceback__ = entry
+                del spare
             if first:
-                error.__traceback__ = entry
-            del spare
-        if first:
-            return error
-    twin = _copied(error)
-    return (error if twin is None else twin).with_traceback(entry)
+                return error
+        twin = _copied(error)
+        return BaseException.with_traceback(error if twin is None else twin, entry)
+    finally:
+        # The entry has this frame, and so whatever the frame has: each of these would make a cycle, and what the
+        # frames of the traceback have would be there until it is collected.
+        twin = None
+        del frame, entry, error
 
 
 def _copied(error: BaseException) -> BaseException | None:
@@ -94,21 +133,21 @@ def _copied(error: BaseException) -> BaseException | None:
         # Of a class that makes its instances in its own way, and may hide more in them.
         return None
     try:
-        twin = new(kind, *error.args)
+        twin: BaseException = new(kind, *_ARGS.__get__(error))
         for cls in kind.__mro__:
             for name, field in vars(cls).items():
                 if type(field) in (GetSetDescriptorType, MemberDescriptorType) and name not in _SET_APART:
                     _copy_field(field, error, twin)
-        twin.__dict__.update(error.__dict__)
-        if type(notes := error.__dict__.get("__notes__")) is list:
-            twin.__notes__ = notes.copy()
+        content = _DICT.__get__(twin)
+        content.update(_DICT.__get__(error))
+        if type(notes := content.get("__notes__")) is list:
+            content["__notes__"] = notes.copy()
     except Exception:
         return None
     if type(twin) is not kind:
         return None
-    twin.__cause__ = error.__cause__
-    twin.__context__ = error.__context__
-    twin.__suppress_context__ = error.__suppress_context__
+    for field in _CHAIN:
+        field.__set__(twin, field.__get__(error))
     return twin
 
 

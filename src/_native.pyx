@@ -53,7 +53,7 @@ import os
 from collections.abc import Sequence
 from threading import main_thread
 from time import monotonic
-from types import GenericAlias
+from types import GenericAlias, TracebackType
 from warnings import warn
 
 from inflight import _clock

@@ -418,7 +418,7 @@ cdef object group_complete(CallGroup self):
     else:
         outcome = failure
         try:
-            outcome = (failure, failure.__traceback__)
+            outcome = (failure, traceback_of(failure))
             group_part_with(self, results)
         except (MemoryError, RuntimeError):
             pass            # no tuple; or garbage, of which the collector has cleared a part

@@ -250,6 +250,7 @@ cdef class Op:
 cdef extern from "Python.h":
     void PyErr_SetObject(object type, object error) noexcept
     void PyErr_WriteUnraisable(object context) noexcept
+    PyObject* PyException_GetTraceback(object error) noexcept
 
 
 # For when the memory, or the time, for more is not given.
@@ -342,9 +343,25 @@ cdef inline bint op_try_finish(Op self, object result, object error) except -1:
         first = op_conclude(<PyObject*>self, SUCCEEDED, result, &wake, &passed_on)
     else:
         check_error(error)
-        first = op_conclude(<PyObject*>self, FAILED, (error, error.__traceback__), &wake, &passed_on)
+        first = op_conclude(<PyObject*>self, FAILED, (error, traceback_of(error)), &wake, &passed_on)
     raise_passed_on(passed_on)
     return first
+
+
+cdef inline object traceback_of(object error):
+    # Not asking its class, which may refuse.
+    cdef PyObject* traceback = PyException_GetTraceback(error)
+    return None if traceback == NULL else owned(traceback)
+
+
+cdef object traceback_apart(object error):
+    # The same under an identity of its own, for an error that whoever has it goes on raising: so nobody is
+    # given the instance itself (see to_raise). Not that of _report: without memory, a call of a Python function
+    # may end in anything.
+    traceback = traceback_of(error)
+    if traceback is None:
+        return None
+    return TracebackType(traceback.tb_next, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
 
 
 cdef inline bint op_publish(Op self, uint64_t state, object outcome, WakeChain* wake) noexcept:

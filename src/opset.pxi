@@ -98,7 +98,7 @@ cdef class OpSet:
         if error is None:
             return opset_finish(self, SUCCEEDED, result, None)
         check_error(error)
-        return opset_finish(self, FAILED, (error, error.__traceback__), None)
+        return opset_finish(self, FAILED, (error, traceback_of(error)), None)
 
     def finish_each(self, results):
         """Finish every operation that is not finished yet with the result at its position.
@@ -130,7 +130,7 @@ cdef class OpSet:
             outcome = outcomes[i]
             if isinstance(outcome, BaseException):
                 check_error(outcome)
-                outcomes[i] = (FAILED, (outcome, outcome.__traceback__))
+                outcomes[i] = (FAILED, (outcome, traceback_of(outcome)))
             else:
                 outcomes[i] = (SUCCEEDED, outcome)
         return opset_finish(self, PENDING, None, outcomes)
@@ -319,7 +319,8 @@ cdef tuple NO_CANCELLATION_OUTCOME = (OpCancelledError("an operation was cancell
 
 
 cdef int opset_fail(OpSet self, object exc) except -1:
-    # What the worker left unfinished, when `exc` ended its work: nobody else would finish it.
+    # What the worker left unfinished, when `exc`, which goes on being raised, ended its work: nobody else
+    # would finish it.
     cdef tuple outcome
     try:
         if isinstance(exc, StopIteration):
@@ -331,7 +332,7 @@ cdef int opset_fail(OpSet self, object exc) except -1:
         else:
             error = OpCancelledError(f"operation {shown(self.key)} was cancelled")
             error.__cause__ = exc
-        outcome = (error, error.__traceback__)
+        outcome = (error, traceback_apart(error))
     except MemoryError:
         outcome = NO_ERROR_OUTCOME if isinstance(exc, Exception) else NO_CANCELLATION_OUTCOME
     opset_finish(self, FAILED, outcome, None)

@@ -469,6 +469,37 @@ def test_forks_while_many_threads_contend_for_one_lock(impl, make):
     )
 
 
+def test_a_fork_while_another_thread_is_given_an_error(impl):
+    run(
+        impl,
+        """
+        def hold():
+            with _report._claims:
+                held.set()
+                released.wait(20)
+
+        def child():
+            for _ in range(2):
+                try:
+                    op.result()
+                except OSError as error:
+                    assert str(error) == "of the parent"
+
+        from inflight import _report
+
+        op = Op("a")
+        op.finish(error=OSError("of the parent"))
+        # Where a thread is when it may be interrupted by another.
+        held, released = threading.Event(), threading.Event()
+        holding = start(hold)
+        assert held.wait(20)
+        in_child(child)
+        released.set()
+        holding()
+        """,
+    )
+
+
 # What waits, and what ends it.
 WAITS = {
     "dequeue": ("queue.dequeue(20).key", "queue.submit('a')"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import gc
 import traceback
+import weakref
 
 import pytest
-from helpers import GIL
+from helpers import GIL, Worker
 from odd_values import Unique
 
 
@@ -32,6 +36,23 @@ class Unready(OSError):
         super().__init__(2, "not ready", path)
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    status: int
+
+
+class Sealed(Exception):
+    """Has its fields for itself."""
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"{name} cannot be set")
+
+    def __getattribute__(self, name):
+        if name in ("args", "__traceback__", "__context__", "__cause__", "__suppress_context__"):
+            raise AttributeError(f"{name} cannot be read")
+        return super().__getattribute__(name)
+
+
 def raised_by(code):
     def make():
         try:
@@ -54,6 +75,7 @@ ERRORS = {
     "of no arguments": ValueError,
     "that changes its arguments": lambda: Described(500),
     "with slots": lambda: Slotted(7),
+    "that is frozen": lambda: Frozen(500),
     "of the system": raised_by("open('/there/is/none')"),
     "of the system, without its name": lambda: BlockingIOError(11, "later", 5),
     "derived from one of the system": lambda: Unready("there"),
@@ -141,6 +163,62 @@ def test_a_note_is_for_the_one_who_adds_it(impl):
     second.add_note("mine")
     assert (first.__notes__, second.__notes__, third.__notes__) == (["here"], ["here", "mine"], ["here"])
     assert error.__notes__ == ["here"]
+
+
+def test_nobody_asks_the_class_of_an_error(impl):
+    error = Sealed()
+    for errors in waiters(impl, error, 3):
+        assert [type(each) for each in errors] == [Sealed] * 3
+        assert len({id(each) for each in errors}) == 3
+
+
+def test_an_error_that_was_raised_needs_no_collector(impl):
+    """Nor does what the frames of its traceback have: it is gone with the last who refers to it."""
+
+    class Local:
+        pass
+
+    def work():
+        local = Local()
+        kept.append(weakref.ref(local))
+        raise Described(500)
+
+    # These take the calls out of lists: a frame that has the operation would make a cycle of its own.
+    def finish(calls):
+        try:
+            work()
+        except Described as error:
+            kept.append(weakref.ref(error))
+            calls.pop()(error=error)
+
+    def wait(calls):
+        try:
+            calls.pop()()
+        except Described as error:
+            kept.append(weakref.ref(error))
+
+    async def wait_in_task(ops):
+        try:
+            await ops.pop()
+        except Described as error:
+            kept.append(weakref.ref(error))
+
+    kept = []
+    gc.collect()
+    gc.disable()
+    try:
+        op = impl.Op("a")
+        finish([op.finish])
+        for _ in range(2):
+            wait([op.result])
+        Worker(wait, [op.result]).result()
+        asyncio.run(wait_in_task([op]))
+        assert op.exception() is not None
+        del op
+        assert len(kept) == 6
+        assert [ref() for ref in kept] == [None] * 6
+    finally:
+        gc.enable()
 
 
 def test_what_cannot_be_made_again_is_raised_itself(impl):

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from .. import _arguments, _fork
-from .._report import PASSED_ON, raise_first, report, to_raise
+from .._report import PASSED_ON, raise_first, report, to_raise, traceback_of
 from .._results import Results, Unfilled
 from ..errors import GroupClosedError
 from . import waiters
@@ -201,10 +201,11 @@ class CallGroup(Outcome, Generic[K, M, R]):
         try:
             spare = self, self, self
             with self._guard():
-                # Commit.
+                holds = self._holds + 1
+                # Commit. What may fail for want of memory first.
                 if not self._complete:
-                    self._holds += 1
                     held[0] = True
+                    self._holds = holds
                 del spare
         except BaseException:
             # Not entered, so that nobody will leave.
@@ -427,7 +428,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
         except BaseException as error:
             # A signal handler raised between two of these steps: nobody else would do the rest.
             if mine:
-                insist(self._settle_interrupted, (None, error, error.__traceback__), passed)
+                insist(self._settle_interrupted, (None, error, traceback_of(error)), passed)
             raise
 
     def _settle_interrupted(self, ended: Ended, passed: list[BaseException]) -> None:
@@ -448,7 +449,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
             try:
                 self._on_complete(results)
             except BaseException as error:
-                traceback = error.__traceback__
+                traceback = traceback_of(error)
                 report("on_complete", self, error, passed)
                 if isinstance(error, PASSED_ON):
                     passed.append(error)

@@ -18,10 +18,9 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from .. import _arguments
 from .._report import raise_first, to_raise
 from ..errors import AlreadyFinishedError, OpAbandonedError, OpCancelledError
-from .outcome import OUTCOME, Ended, Outcome, shown
+from .outcome import OUTCOME, Ended, Outcome, failed, shown
 from .waiters import insist
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Op(Outcome, Generic[K, M, R]):
     _key: K
     _msg: M
     _group: CallGroup[K, M, R] | None
-    # Its number in its group. Written once, under the group's lock; -1 until then.
+    # Its number in its group. Written once, by the call that adds it; -1 until then.
     _index: int
 
     @overload
@@ -151,7 +150,7 @@ class Op(Outcome, Generic[K, M, R]):
         (True, False, 1)
         """
         passed: list[BaseException] = []
-        won = self._end(result, error, passed)
+        won = self._end((result, None, None) if error is None else failed(error), passed)
         if passed:
             raise_first(passed)
         return won
@@ -336,15 +335,13 @@ class Op(Outcome, Generic[K, M, R]):
             error = OpAbandonedError(text)
         except MemoryError:
             error = _UNNAMED
-        self._end(None, error, passed)
+        self._end((None, error, None), passed)
 
-    def _end(self, result: Any, error: BaseException | None, passed: list[BaseException]) -> bool:
-        """``try_finish`` that collects in ``passed`` what must reach the caller at the very end."""
-        traceback = None
-        if error is not None:
-            result = None
-            traceback = _arguments.error(error).__traceback__
-        ended = (result, error, traceback)
+    def _end(self, ended: Ended, passed: list[BaseException]) -> bool:
+        """``try_finish`` that collects in ``passed`` what must reach the caller at the very end.
+
+        Another ``ended`` for each call, or the second of the same would count as the first.
+        """
         try:
             if not self._settle(ended, passed):
                 return False

@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from .. import _arguments
-from .._report import PASSED_ON, raise_first
+from .._report import PASSED_ON, raise_first, traceback_apart
 from ..errors import OpCancelledError
 from .op import Op
-from .outcome import shown
+from .outcome import Ended, failed, shown
 from .waiters import insist
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         >>> [op.result() for op in ops]
         ['early', 'late']
         """
-        if error is not None:
-            _arguments.error(error)
-        return self._end_each([(op, result, error) for op in self._ops])
+        if error is None:
+            return self._end_each([(op, (result, None, None)) for op in self._ops])
+        return self._end_each([(op, failed(error)) for op in self._ops])
 
     def finish_each(self, results: Iterable[Any]) -> int:
         """Finish every operation that is not finished yet with the result at its position.
@@ -124,7 +124,7 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         ops = self._ops
         if len(values) != len(ops):
             raise ValueError(f"finish_each needs {len(ops)} results, one for each operation, got {len(values)}")
-        return self._end_each([(op, *_as_outcome(value)) for op, value in zip(ops, values, strict=True)])
+        return self._end_each([(op, _as_outcome(value)) for op, value in zip(ops, values, strict=True)])
 
     def release(self) -> None:
         """Give the key back: what gathered behind it is queued, at the back. Idempotent, O(1).
@@ -178,7 +178,7 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         self.__exit__(exc_type, exc, traceback)
 
     @staticmethod
-    def _end_each(endings: list[tuple[Op[Any, Any, Any], Any, BaseException | None]]) -> int:
+    def _end_each(endings: list[tuple[Op[Any, Any, Any], Ended]]) -> int:
         """End all of them, in order; only then raise the first of what must reach the caller."""
         passed: list[BaseException] = []
         finished = 0
@@ -190,8 +190,8 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
                 while True:
                     if not endings:
                         break
-                    op, result, error = endings[-1]
-                    if op._end(result, error, passed):
+                    op, ended = endings[-1]
+                    if op._end(ended, passed):
                         finished += 1
                     endings.pop()
                 break
@@ -205,12 +205,17 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
         return finished
 
     def _fail(self, error: BaseException) -> None:
-        """Finish what the worker left unfinished, when ``error`` ended its work. Can be repeated."""
+        """Finish what the worker left unfinished, when ``error`` ended its work, which goes on being raised.
+
+        Can be repeated.
+        """
+        traceback = None
         try:
             substitute = self._error_for(error)
+            traceback = traceback_apart(substitute)
         except MemoryError:
             substitute = _NO_ERROR if isinstance(error, Exception) else _NO_CANCELLATION
-        self.finish_all(error=substitute)
+        self._end_each([(op, (None, substitute, traceback)) for op in self._ops])
 
     def _error_for(self, error: BaseException) -> BaseException:
         """What unfinished operations get when ``error`` ended their ``with`` block."""
@@ -284,6 +289,6 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
             raise
 
 
-def _as_outcome(value: Any) -> tuple[Any, BaseException | None]:
+def _as_outcome(value: Any) -> Ended:
     """A result of ``finish_each``, checked: an exception instance is an error."""
-    return (None, _arguments.error(value)) if isinstance(value, BaseException) else (value, None)
+    return failed(value) if isinstance(value, BaseException) else (value, None, None)

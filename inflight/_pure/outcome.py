@@ -24,11 +24,11 @@ from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import _arguments
-from .._report import PASSED_ON, raise_first, report
+from .._report import PASSED_ON, raise_first, report, traceback_of
 from .tasks import TaskWaiter
 from .waiters import ThreadWaiter, Waiter, wake_all
 
-__all__ = ["OUTCOME", "Ended", "Outcome", "shown"]
+__all__ = ["OUTCOME", "Ended", "Outcome", "failed", "shown"]
 
 OUTCOME = 0
 """The slot of the outcome in a cell."""
@@ -37,6 +37,14 @@ Ended = tuple[Any, BaseException | None, TracebackType | None]
 """Result, error, and the traceback that the error had when it was handed in."""
 
 _slots = itertools.count(1)
+
+
+def failed(error: BaseException) -> Ended:
+    """The outcome of what ends with ``error``, checked.
+
+    :raises TypeError: if it is not an exception instance, or is a StopIteration.
+    """
+    return None, _arguments.error(error), traceback_of(error)
 
 
 class Outcome:
