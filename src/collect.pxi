@@ -244,8 +244,11 @@ cdef void wait_dealloc(PyObject* self) noexcept:
 
 cdef int wait_break(PyObject* self) noexcept:
     # Not without having left: without its waiter it could not any more, and that one is the queue's, too.
-    if (<Phase*>(<char*>self + wait_phase))[0] == SUSPENDED:
+    # Whoever still finds it finds that it has ended.
+    cdef Phase* phase = <Phase*>(<char*>self + wait_phase)
+    if phase[0] != ENDED and not Py_IsFinalizing():
         wait_drop(<Wait>self)
+    phase[0] = ENDED
     return wait_clear_attributes(self)
 
 

@@ -103,6 +103,17 @@ async def test_a_coroutine_that_is_collected_with_a_cycle(make_queue, collect, d
     assert len(take_all(queue)) == 1
 
 
+async def test_a_coroutine_that_nobody_awaited_and_that_is_collected_with_a_cycle(make_queue, collect):
+    cycle = []
+    coroutine = make_queue().adequeue()
+    cycle = [cycle, coroutine]
+    cycle[0].append(cycle)
+    del coroutine, cycle
+    with pytest.warns(RuntimeWarning, match="'OpQueue.adequeue' was never awaited") as caught:
+        collect()
+    assert len(caught) == 1
+
+
 @pytest.mark.parametrize("kind", ["consumer", "process", "producer", "joiner", "op", "group"])
 async def test_a_task_whose_inner_coroutine_is_finalized_first(impl, collect, kind):
     """The task must not go, and close the outer coroutine, while the collector closes the inner one."""
