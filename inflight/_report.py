@@ -97,21 +97,11 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
     block of a row for example. Nor of a class that has its own way with attributes: what is asked under the
     lock must run nobody's code, and allocate nothing.
     """
-    kind = type(error)
     frame = sys._getframe()
     entry = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
     try:
-        if _HAS_GIL and kind.__getattribute__ is _GET and kind.__setattr__ is _SET and kind.__traceback__ is _TRACEBACK:
-            # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held:
-            # so one is made before, and freed for it.
-            spare = frame, entry, error
-            with _claims:
-                first = error.__traceback__ is traceback
-                if first:
-                    error.__traceback__ = entry
-                del spare
-            if first:
-                return error
+        if _HAS_GIL and _is_plain(type(error)) and _claim(error, traceback, entry):
+            return error
         twin = _copied(error)
         return BaseException.with_traceback(error if twin is None else twin, entry)
     finally:
@@ -119,6 +109,24 @@ def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseExcep
         # frames of the traceback have would be there until it is collected.
         twin = None
         del frame, entry, error
+
+
+def _is_plain(kind: type[BaseException]) -> bool:
+    """Whether its instances have the attributes of exceptions as the interpreter makes them."""
+    return kind.__getattribute__ is _GET and kind.__setattr__ is _SET and kind.__traceback__ is _TRACEBACK
+
+
+def _claim(error: BaseException, traceback: TracebackType | None, entry: TracebackType) -> bool:
+    """Whether nobody was given the instance yet: then it has another traceback now."""
+    # Leaving the block takes a tuple of three. If there were no memory for it the lock would stay held: so one
+    # is made before, and freed for it.
+    spare = error, traceback, entry
+    with _claims:
+        first = error.__traceback__ is traceback
+        if first:
+            error.__traceback__ = entry
+        del spare
+    return first
 
 
 def _copied(error: BaseException) -> BaseException | None:
@@ -134,21 +142,23 @@ def _copied(error: BaseException) -> BaseException | None:
         return None
     try:
         twin: BaseException = new(kind, *_ARGS.__get__(error))
-        for cls in kind.__mro__:
-            for name, field in vars(cls).items():
-                if type(field) in (GetSetDescriptorType, MemberDescriptorType) and name not in _SET_APART:
-                    _copy_field(field, error, twin)
-        content = _DICT.__get__(twin)
-        content.update(_DICT.__get__(error))
-        if type(notes := content.get("__notes__")) is list:
-            content["__notes__"] = notes.copy()
+        _copy_content(error, twin)
     except Exception:
         return None
-    if type(twin) is not kind:
-        return None
+    return twin if type(twin) is kind else None
+
+
+def _copy_content(error: BaseException, twin: BaseException) -> None:
+    for cls in type(error).__mro__:
+        for name, field in vars(cls).items():
+            if type(field) in (GetSetDescriptorType, MemberDescriptorType) and name not in _SET_APART:
+                _copy_field(field, error, twin)
+    content = _DICT.__get__(twin)
+    content.update(_DICT.__get__(error))
+    if type(notes := content.get("__notes__")) is list:
+        content["__notes__"] = notes.copy()
     for field in _CHAIN:
         field.__set__(twin, field.__get__(error))
-    return twin
 
 
 def _copy_field(field: GetSetDescriptorType | MemberDescriptorType, error: BaseException, twin: BaseException) -> None:
