@@ -13,7 +13,7 @@ import types
 
 import pytest
 from aio import LoopThread, cancelled, drive, finished, nobody_waits, park_and_stop, parked_consumers, run_once
-from helpers import HANG, Worker, put, wait_consumers
+from helpers import BRIEF, HANG, Worker, put, wait_consumers
 
 import inflight
 
@@ -106,7 +106,7 @@ def test_a_wake_from_a_deep_stack_reaches_its_task(impl):
 
 def test_the_loop_of_the_timekeeper_is_closed(impl):
     """Who is next in line keeps the time of the windows."""
-    queue = impl.OpWindow(None, None, 0.05)
+    queue = impl.OpWindow(None, None, 5 * BRIEF)
     loop = asyncio.new_event_loop()
     op = queue.submit("a")
     task = park_and_stop(loop, queue, queue.adequeue())
