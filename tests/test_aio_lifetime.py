@@ -35,6 +35,7 @@ async def test_no_hidden_thread_and_no_hidden_task(impl, make_queue):
         assert asyncio.all_tasks() == before | {asyncio.current_task()}
 
     before = asyncio.all_tasks()
+    # One of an earlier test may still be ending.
     running, counted = threading.enumerate(), threads()
     queue, full, window = make_queue(), make_queue(1, None), impl.OpWindow(None, None, 0.01)
     put(full, 1)
@@ -47,8 +48,8 @@ async def test_no_hidden_thread_and_no_hidden_task(impl, make_queue):
     await turns()
     # Theirs is the one of wait_for, in versions that make one.
     assert len(asyncio.all_tasks() - before - set(tasks)) <= 1
-    assert threading.enumerate() == running
-    assert threads() == counted
+    assert set(threading.enumerate()) <= set(running)
+    assert threads() <= counted
     put(queue, *range(3))
     put(window, 1)
     op.finish()
@@ -60,8 +61,8 @@ async def test_no_hidden_thread_and_no_hidden_task(impl, make_queue):
     await group
     await turns()
     assert asyncio.all_tasks() == before
-    assert threading.enumerate() == running
-    assert threads() == counted
+    assert set(threading.enumerate()) <= set(running)
+    assert threads() <= counted
 
 
 @pytest.mark.parametrize("kind", ["consumer", "producer", "joiner", "op", "group"])
