@@ -79,7 +79,11 @@ def traceback_apart(error: BaseException) -> TracebackType | None:
     So nobody is given the instance itself, to which that one still adds: see `to_raise`.
     """
     entry = traceback_of(error)
-    return entry and TracebackType(entry.tb_next, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    if entry is None:
+        return None
+    # None where an instruction has no line; -1 leaves it to be looked up.
+    line: int | None = entry.tb_lineno
+    return TracebackType(entry.tb_next, entry.tb_frame, entry.tb_lasti, -1 if line is None else line)
 
 
 def to_raise(error: BaseException, traceback: TracebackType | None) -> BaseException:

@@ -361,7 +361,9 @@ cdef object traceback_apart(object error):
     traceback = traceback_of(error)
     if traceback is None:
         return None
-    return TracebackType(traceback.tb_next, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
+    # None where an instruction has no line; -1 leaves it to be looked up.
+    line = traceback.tb_lineno
+    return TracebackType(traceback.tb_next, traceback.tb_frame, traceback.tb_lasti, -1 if line is None else line)
 
 
 cdef inline bint op_publish(Op self, uint64_t state, object outcome, WakeChain* wake) noexcept:

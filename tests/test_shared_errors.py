@@ -221,6 +221,19 @@ def test_an_error_that_was_raised_needs_no_collector(impl):
         gc.enable()
 
 
+def test_the_error_of_a_block_without_line_numbers(impl):
+    def work(row):
+        with row:
+            raise Described(500)
+
+    work.__code__ = work.__code__.replace(co_linetable=b"")
+    queue = impl.OpQueue(None, None)
+    op = queue.submit("a")
+    error = raised(lambda: work(queue.dequeue(0)))
+    assert type(error) is Described
+    assert op.exception() is error
+
+
 def test_what_cannot_be_made_again_is_raised_itself(impl):
     error = Unique()
     op = impl.Op("a")

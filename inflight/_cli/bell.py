@@ -37,7 +37,7 @@ class Bell:
         self._inside.settimeout(timeout)
         try:
             return self._inside.recv(1)[0]
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):  # the latter after a timeout of 0
             return None
 
     def __enter__(self) -> Self:
