@@ -10,14 +10,19 @@ cost every object something and could itself be caught half-changed by the fork.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 generation = 0
 
 
+def in_child(function: Callable[[], None]) -> Callable[[], None]:
+    """Have ``function`` called in every child of a fork, after what was registered before."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+    return function
+
+
+@in_child
 def _enter_child() -> None:
     global generation
     generation += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_enter_child)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 from types import BuiltinMethodType, GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import NoReturn
+
+from ._fork import in_child
 
 logger = logging.getLogger("inflight")
 
@@ -32,13 +33,10 @@ _HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 _claims = threading.RLock()
 
 
+@in_child
 def _enter_child() -> None:
     global _claims
     _claims = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_enter_child)
 
 
 def report(what: str, of: object, error: BaseException, passed: list[BaseException]) -> None:

@@ -228,8 +228,8 @@ FAULTS = [
     Fault(
         "a row goes back to the end of the line",
         "src/engine.pxi",
-        "        row.state = READY\n        heap_add(&self.returned, row)\n\n\ncdef inline",
-        "        row.state = READY\n        rows_append(&self.ready, row)\n\n\ncdef inline",
+        "        heap_add(&self.returned, row)\n",
+        "        rows_append(&self.ready, row)\n",
     ),
     Fault(
         "a list forgets its tail",

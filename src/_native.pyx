@@ -49,7 +49,6 @@ from libc.math cimport INFINITY, ceil
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-import os
 from collections.abc import Sequence
 from threading import main_thread
 from time import monotonic
@@ -65,6 +64,7 @@ from inflight._arguments import kind as kind_of
 from inflight._arguments import limit as check_limit
 from inflight._arguments import seconds as check_seconds
 from inflight._arguments import window as check_window
+from inflight._fork import in_child
 from inflight._report import PASSED_ON, report, to_raise
 from inflight._results import Results
 from inflight._types import ALL, QueueStats
@@ -150,12 +150,10 @@ cdef extern from "proof.h":
 inflight_main_thread = main_thread().ident
 
 
+@in_child
 def _enter_child():
     inflight_enter_child()
 
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_enter_child)
 
 include "proof.pxi"
 include "keys.pxi"

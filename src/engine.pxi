@@ -186,11 +186,8 @@ cdef void engine_after_fork(Engine* self) noexcept nogil:
 cdef void engine_unpromise(Engine* self, Row* row) noexcept nogil:
     if row == NULL or row == &TOMBSTONE or row.state != PROMISED_ROW:
         return
-    row.place.waiter.state = WAITING
-    row.place.waiter.row = NULL
-    row.place.waiter = NULL
-    row.state = READY
-    heap_add(&self.returned, row)
+    # There is no consumer that it could be passed on to, and so nobody to wake.
+    engine_take_back(self, row.place.waiter, NULL)
 
 
 cdef inline void engine_enter(Engine* self, double now, WakeChain* wake) noexcept nogil:
@@ -388,10 +385,10 @@ cdef inline Row* engine_take_oldest(Engine* self) noexcept nogil:
     cdef Row* row = self.ready.head
     if self.returned.oldest != NULL:
         row = heap_take(&self.returned)
-        engine_take(self, row)
     elif row != NULL:
         rows_remove_head(&self.ready)
         engine_foresee(self, self.ready.head)
+    if row != NULL:
         engine_take(self, row)
     return row
 

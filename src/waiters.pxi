@@ -6,12 +6,11 @@
 # reference to the waiter, which may meanwhile have given up.
 #
 # A wait list is a ring, oldest first, so that a list costs its owner one pointer; so is a bucket of those
-# that can be found by a hash (alike.pxi). A node is in at
-# most one list, and whoever waits takes it out before its call ends. A thread's call does so by
-# itself; a task may be forgotten by everybody but what it waits for, so its node `keeps` a
-# reference, from when it is first in a list until it leaves for good. `signalled` is set from when
-# a node is chained until its waiter has consumed the wake-up: in between it is not chained again,
-# so that no wake-up is counted twice and none is lost.
+# that can be found by a hash (alike.pxi). A node is in at most one list, and whoever waits takes it out
+# before its call ends. A thread's call does so by itself; a task may be forgotten by everybody but what
+# it waits for, so its node `keeps` a reference, from when it is first in a list until it leaves for good.
+# `signalled` is set from when a node is chained until its waiter has consumed the wake-up: in between it
+# is not chained again, so that no wake-up is counted twice and none is lost.
 #
 # proofs/wake.pml is a model of this, of which a checker tries every order of steps. Its states are
 # named in brackets: a call is [PARKED] while it sleeps, [WOKEN] while it runs after that, [LEFT] once

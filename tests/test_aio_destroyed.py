@@ -104,11 +104,9 @@ async def test_a_coroutine_that_is_collected_with_a_cycle(make_queue, collect, d
 
 
 async def test_a_coroutine_that_nobody_awaited_and_that_is_collected_with_a_cycle(make_queue, collect):
-    cycle = []
-    coroutine = make_queue().adequeue()
-    cycle = [cycle, coroutine]
-    cycle[0].append(cycle)
-    del coroutine, cycle
+    cycle = [make_queue().adequeue()]
+    cycle.append(cycle)
+    del cycle
     with pytest.warns(RuntimeWarning, match="'OpQueue.adequeue' was never awaited") as caught:
         collect()
     assert len(caught) == 1

@@ -256,8 +256,8 @@ class Runner:
         with self._lock:
             if self._working == 0:
                 return
-        # Until the commands have ended, or the user asks twice, or patience does; what they write meanwhile may be
-        # in vain, and that is said once.
+        # Until the commands have ended, or the user asks twice, or patience does. That output cannot be written, which
+        # rings once, does not cost those who are ending their time.
         patience = time.monotonic() + GRACE_SECONDS
         rung = self._bell.wait(GRACE_SECONDS)
         if rung == ABORTED:

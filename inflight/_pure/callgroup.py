@@ -126,7 +126,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
         >>> op.finish()
         """
         hash(key)
-        op = Op._of(key, msg, self)
+        op = Op._of(key, msg, self, {})
         self._admit((op,))
         return op
 
@@ -152,7 +152,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
                 raise TypeError(f"items must be (key, msg) pairs, got {item!r}") from None
             hash(key)
             pairs.append((key, msg))
-        ops = [Op._of(key, msg, self) for key, msg in pairs]
+        ops = [Op._of(key, msg, self, {}) for key, msg in pairs]
         if ops:
             self._admit(ops)
         else:

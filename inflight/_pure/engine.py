@@ -196,7 +196,7 @@ class KeyedQueue(Lines, Generic[K]):
                     used = len(self._waiting) + len(self._granted)
                     if used - (waiter in self._granted) >= depth:
                         return _DEPTH
-                if self._insert_locked(Row(key, hash_, op), op, bucket, owner, now, comparison):
+                if self._insert_locked(Row(key, hash_, op), bucket, owner, now, comparison):
                     if waiter is not None:
                         # The place it was granted is the one that the row takes.
                         self._granted.pop(waiter, None)

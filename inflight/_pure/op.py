@@ -84,27 +84,20 @@ class Op(Outcome, Generic[K, M, R]):
         self._cell = {}
 
     @classmethod
-    def _of(cls, key: K, msg: M, group: CallGroup[K, M, R]) -> Op[K, M, R]:
-        """A member of ``group``, which still has to number it; ``key`` was hashed."""
+    def _of(cls, key: K, msg: M, group: CallGroup[K, M, R] | None, cell: dict[int, Any]) -> Op[K, M, R]:
+        """One whose ``key`` is hashed by the caller, and which ``group`` still has to number."""
         self = cls.__new__(cls)
         self._key = key
         self._msg = msg
         self._group = group
         self._index = -1
-        self._cell = {}
+        self._cell = cell
         return self
 
     @classmethod
     def _unknown(cls, key: K, msg: M) -> Op[K, M, Any]:
         """One that nobody is to hear of, by a warning either, unless a queue accepts it and gives it a cell."""
-        hash(key)
-        self = cls.__new__(cls)
-        self._key = key
-        self._msg = msg
-        self._group = None
-        self._index = -1
-        self._cell = _RETIRED
-        return self
+        return cls._of(key, msg, None, _RETIRED)
 
     @property
     def key(self) -> K:

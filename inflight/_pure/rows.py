@@ -210,9 +210,9 @@ class Rows:
         return True
 
     def _insert_locked(
-        self, row: Row, op: AnyOp, bucket: tuple[Row, ...], owner: Row | None, now: float, comparison: Comparison
+        self, row: Row, bucket: tuple[Row, ...], owner: Row | None, now: float, comparison: Comparison
     ) -> bool:
-        """Let the new row of ``op`` wait, behind ``owner`` if given; ``False`` if something came in between."""
+        """Let a new row wait, behind ``owner`` if given; ``False`` if something came in between."""
         grown = (*bucket, row)
         index = self._index
         hash_ = row.hash
@@ -244,7 +244,7 @@ class Rows:
                 del self._ready[seq]
             raise
         if comparison.cell is not None:
-            op._cell = comparison.cell
+            row.ops[0]._cell = comparison.cell
         self._last_seq = row.seq = seq
         if owner is not None:
             owner.behind = row
@@ -341,7 +341,7 @@ class Rows:
         return OpSet._of(row.key, tuple(ops.values()), self if self._exclusive else None, row, ticket)
 
     def _first_ready_locked(self) -> Row | None:
-        """The oldest ready row; ``None`` if there is none."""
+        """The oldest ready row; ``None`` if there is none. Drops the numbers of rows that have left, up to it."""
         returned = self._returned
         while True:
             # Commit.
@@ -355,6 +355,7 @@ class Rows:
 
     def _put_back_locked(self, row: Row, ticket: int, had: dict[int, AnyOp], dropped: list[Row]) -> None:
         """Take a row back that was handed out to a call which was then interrupted."""
+        # As in _renounce_locked.
         self._first_ready_locked()
         while row.ticket == ticket:
             if row.state < OWNED:

@@ -24,13 +24,13 @@ and ``release`` need no memory, but a signal handler that raises in between woul
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from .._clock import LOOK_INTERVAL
+from .._fork import in_child
 
 __all__ = ["ThreadWaiter", "Waiter", "insist", "new_lock", "renewing", "wake_all"]
 
@@ -139,10 +139,7 @@ def insist(step: Callable[..., object], *arguments: Any) -> None:
 renewing = threading.RLock()
 
 
+@in_child
 def _enter_child() -> None:
     global renewing
     renewing = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_enter_child)
