@@ -96,7 +96,7 @@ def error(value: Any) -> BaseException:
 
     :raises TypeError: if it is an exception class, a ``StopIteration``, or no exception at all.
     """
-    if isinstance(value, StopIteration):
+    if issubclass(type(value), StopIteration):
         raise TypeError("error must not be a StopIteration: it cannot be raised into a coroutine")
     if isinstance(value, BaseException):
         return value

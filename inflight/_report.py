@@ -46,7 +46,7 @@ def report(what: str, of: object, error: BaseException, passed: list[BaseExcepti
     to ``passed``, the exceptions that are raised in the end.
     """
     try:
-        logger.error("%s of %r raised an exception", what, of, exc_info=error)
+        logger.error("%s of %r raised an exception", what, of, exc_info=(type(error), error, traceback_of(error)))
     except PASSED_ON as interrupt:
         passed.append(interrupt)
     except BaseException:
@@ -63,6 +63,14 @@ def raise_first(passed: list[BaseException]) -> NoReturn:
         raise passed[0]
     finally:
         passed.clear()
+
+
+def is_of(error: BaseException | None, kind: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Whether it is an instance of the class, or one of them.
+
+    `isinstance` asks the object for its ``__class__`` as well, which is code of the user's.
+    """
+    return issubclass(type(error), kind)
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:

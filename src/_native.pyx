@@ -79,6 +79,9 @@ from inflight.errors import (
     QueueSaturatedWidthError,
 )
 
+cdef extern from "Python.h":
+    bint PyErr_GivenExceptionMatches(object error, object kind)
+
 cdef extern from "compat.h" nogil:
     const bint INFLIGHT_FREE_THREADED
     ctypedef struct inflight_mutex:

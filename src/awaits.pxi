@@ -114,7 +114,7 @@ cdef class Wait:
                 return answer
             wait_stop(answer)
         wait_leave(self)
-        if suspended and isinstance(error, StopIteration):
+        if suspended and is_of(error, StopIteration):
             raise wait_stopped(self) from error
         raise error
 
@@ -301,7 +301,7 @@ cdef object wait_suspend(Wait self, bint* yielded):
         self.busy = False
         self.inner = None
         wait_leave(self)
-        if isinstance(error, StopIteration):
+        if is_of(error, StopIteration):
             raise wait_stopped(self) from error
         raise
 

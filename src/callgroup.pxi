@@ -423,7 +423,7 @@ cdef object group_complete(CallGroup self):
         except (MemoryError, RuntimeError):
             pass            # no tuple; or garbage, of which the collector has cleared a part
         passed_on = report_failure("on_complete", self, failure, passed_on)
-        if passed_on is None and isinstance(failure, PASSED_ON):
+        if passed_on is None and is_of(failure, PASSED_ON):
             passed_on = failure
     inflight_store(&self.reducing_thread, 0)
     inflight_lock(&self.completion.lock)

@@ -46,7 +46,9 @@ cdef inquiry queue_clear_attributes, opset_clear_attributes
 cdef inquiry op_clear_attributes, group_clear_attributes
 cdef size_t queue_engine, group_completion, group_finished
 cdef destructor op_finalize_pending
+cdef traverseproc waiter_traverse_attributes
 cdef inquiry waiter_clear_attributes
+cdef size_t waiter_node
 cdef destructor wait_dealloc_attributes
 cdef inquiry wait_clear_attributes
 cdef size_t wait_phase
@@ -180,6 +182,16 @@ cdef int group_break(PyObject* self) noexcept:
     return group_clear_attributes(self)
 
 
+cdef int waiter_traverse(PyObject* self, visitproc visit, void* arg) noexcept:
+    # A list shows what its nodes hold, a promised row its consumer's. What a node that is out of both still
+    # holds, of a coroutine that was woken and that nobody resumes, is nobody's but the waiter's own.
+    cdef WaitNode* node = <WaitNode*>(<char*>self + waiter_node)
+    cdef int stop = waiter_traverse_attributes(self, visit, arg)
+    if not stop and node.kept and node.list == NULL and node.row == NULL:
+        stop = visit(self, arg)
+    return stop
+
+
 cdef int waiter_break(PyObject* self) noexcept:
     # Not without having left: what it is in the line of would keep pointing at it.
     cdef WakeChain wake = WakeChain(NULL, NULL)
@@ -292,7 +304,8 @@ def _install():
     global wait_dealloc_attributes, wait_clear_attributes, wait_phase
     global queue_traverse_attributes, group_traverse_attributes
     global queue_clear_attributes, opset_clear_attributes
-    global op_clear_attributes, group_clear_attributes, waiter_clear_attributes
+    global op_clear_attributes, group_clear_attributes
+    global waiter_traverse_attributes, waiter_clear_attributes, waiter_node
     global queue_engine, group_completion, group_finished, op_finalize_pending
     global opset_row, opset_weak_list, op_size, op_completion, op_below, op_weak_list, results_weak_list
     cdef OpQueue queue = <OpQueue>OpQueue.__new__(OpQueue)
@@ -300,6 +313,7 @@ def _install():
     cdef Op op = <Op>Op.__new__(Op)
     cdef CallGroup group = <CallGroup>CallGroup.__new__(CallGroup)
     cdef Wait wait = <Wait>Wait.__new__(Wait)
+    cdef Waiter waiter = Waiter.__new__(Waiter)
     queue_engine = <size_t>(<char*>&queue.engine - <char*><PyObject*>queue)
     opset_row = <size_t>(<char*>&opset.row - <char*><PyObject*>opset)
     opset_weak_list = inflight_weak_list_offset(<PyTypeObject*>OpSet)
@@ -335,10 +349,10 @@ def _install():
     inflight_dispose_by(<PyTypeObject*>Wait, wait_dealloc)
     wait_clear_attributes = inflight_clear_of(<PyTypeObject*>Wait)
     inflight_collect(<PyTypeObject*>Wait, inflight_traverse_of(<PyTypeObject*>Wait), wait_break)
+    waiter_node = <size_t>(<char*>&waiter.node - <char*><PyObject*>waiter)
+    waiter_traverse_attributes = inflight_traverse_of(<PyTypeObject*>TaskWaiter)
     waiter_clear_attributes = inflight_clear_of(<PyTypeObject*>TaskWaiter)
-    inflight_collect(
-        <PyTypeObject*>TaskWaiter, inflight_traverse_of(<PyTypeObject*>TaskWaiter), waiter_break
-    )
+    inflight_collect(<PyTypeObject*>TaskWaiter, waiter_traverse, waiter_break)
 
     for number, name in enumerate((b"key", b"msg", b"group")):
         inflight_show_member(<PyTypeObject*>Op, name, op_completion - (OP_REFERENCES - <int>number) * sizeof(PyObject*))

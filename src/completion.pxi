@@ -112,6 +112,11 @@ cdef object completion_call_back(Completion* self, object subject, object passed
     return passed_on
 
 
+cdef inline bint is_of(object error, object kind) noexcept:
+    # As in _report.py: `isinstance` would ask the error for its class, which is code of the user's.
+    return PyErr_GivenExceptionMatches(type(error), kind)
+
+
 cdef object call_callback(object fn, object subject, object passed_on):
     # Returns the first exception that must be passed on, `passed_on` if there was one before; any
     # other is logged. Raises nothing: others wait for what comes next.
@@ -123,7 +128,7 @@ cdef object call_callback(object fn, object subject, object passed_on):
         failure = error     # no more inside the clause, which takes the traceback apart at its end
     if failure is None:
         return passed_on
-    if isinstance(failure, PASSED_ON):
+    if is_of(failure, PASSED_ON):
         return failure if passed_on is None else passed_on
     return report_failure("callback", subject, failure, passed_on)
 
@@ -137,7 +142,7 @@ cdef object report_failure(str what, object subject, object failure, object pass
             report, <PyObject*>what, <PyObject*>subject, <PyObject*>failure, <PyObject*>interrupts, NULL
         )
     except BaseException as error:
-        if interrupts is not None and isinstance(error, PASSED_ON):
+        if interrupts is not None and is_of(error, PASSED_ON):
             interrupts.append(error)
     return interrupts[0] if passed_on is None and interrupts else passed_on
 

@@ -140,7 +140,7 @@ cdef class Op:
         >>> op.cancelled()
         False
         """
-        return op_failed(self) and isinstance((<tuple>self.outcome)[0], OpCancelledError)
+        return op_failed(self) and is_of((<tuple>self.outcome)[0], OpCancelledError)
 
     def result(self, timeout=None):
         """The result; waits until it is finished, for at most ``timeout`` seconds.
@@ -229,7 +229,7 @@ cdef class Op:
         if state != FAILED:
             return f"<{kind_of(self)} key={self._key!r} finished>"
         error = (<tuple>self.outcome)[0]
-        if isinstance(error, OpCancelledError):
+        if is_of(error, OpCancelledError):
             return f"<{kind_of(self)} key={self._key!r} cancelled>"
         return f"<{kind_of(self)} key={self._key!r} failed: {error!r}>"
 

@@ -483,7 +483,7 @@ cdef class OpQueue:
             await fn(row)
         except BaseException as error:
             opset_fail(row, error)
-            if isinstance(error, StopIteration):
+            if is_of(error, StopIteration):
                 # What a coroutine makes of it; Cython would call it a generator.
                 raise RuntimeError("coroutine raised StopIteration") from error
             raise

@@ -323,18 +323,18 @@ cdef int opset_fail(OpSet self, object exc) except -1:
     # would finish it.
     cdef tuple outcome
     try:
-        if isinstance(exc, StopIteration):
+        if is_of(exc, StopIteration):
             # It cannot be an operation's error; a generator turns it into this, too.
             error = RuntimeError("the worker raised StopIteration")
             error.__cause__ = exc
-        elif isinstance(exc, Exception):
+        elif is_of(exc, Exception):
             error = exc
         else:
             error = OpCancelledError(f"operation {shown(self.key)} was cancelled")
             error.__cause__ = exc
         outcome = (error, traceback_apart(error))
     except MemoryError:
-        outcome = NO_ERROR_OUTCOME if isinstance(exc, Exception) else NO_CANCELLATION_OUTCOME
+        outcome = NO_ERROR_OUTCOME if is_of(exc, Exception) else NO_CANCELLATION_OUTCOME
     opset_finish(self, FAILED, outcome, None)
     return 0
 

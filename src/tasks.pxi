@@ -275,7 +275,7 @@ cdef int mailbox_deliver(Mailbox self) except -1:
         # Once resumed, it may be woken again: what links the node is read before.
         node = node.wake_next
         drop(<PyObject*>waiter)
-        if failure is not None and isinstance(failure, PASSED_ON):
+        if failure is not None and is_of(failure, PASSED_ON):
             # Still on its way, so that nobody posts it again.
             mailbox_post(self, waiter, &wake)
             continue
@@ -284,7 +284,7 @@ cdef int mailbox_deliver(Mailbox self) except -1:
         try:
             waiter.resume()
         except BaseException as error:
-            if failure is None or isinstance(error, PASSED_ON):
+            if failure is None or is_of(error, PASSED_ON):
                 failure = error
     wake_all(&wake)
     if failure is not None:

@@ -103,6 +103,50 @@ async def test_a_coroutine_that_is_collected_with_a_cycle(make_queue, collect, d
     assert len(take_all(queue)) == 1
 
 
+@pytest.mark.parametrize("kind", ["consumer", "row", "producer", "slot", "joiner", "end", "closed", "op", "group"])
+async def test_a_coroutine_that_nobody_resumes_is_collected_with_what_it_waits_for(impl, collect, kind):
+    """In line, promised something, or woken and out of line."""
+
+    class Queue(impl.OpQueue):
+        """Has attributes."""
+
+    class Op(impl.Op):
+        pass
+
+    class Group(impl.CallGroup):
+        pass
+
+    thing = {"op": lambda: Op("a"), "group": Group}.get(kind, lambda: Queue(1, None))()
+    if kind in ("producer", "slot", "joiner", "end"):
+        put(thing, "old")
+    if kind in ("op", "group"):
+        coroutine = thing.__await__()
+    elif kind in ("producer", "slot"):
+        coroutine = thing.asubmit("new")
+    elif kind in ("joiner", "end"):
+        coroutine = thing.ajoin()
+    else:
+        coroutine = thing.adequeue()
+    coroutine.send(None)
+    thing.cycle = coroutine
+    if kind == "row":
+        put(thing, "new")
+    elif kind in ("slot", "end"):
+        take_all(thing)
+    elif kind == "closed":
+        thing.close()
+    elif kind == "op":
+        thing.finish()
+    elif kind == "group":
+        thing.seal()
+    ref = weakref.ref(thing)
+    del thing, coroutine
+    # The wake-up is on its way until then.
+    await turns(2)
+    collect()
+    assert ref() is None
+
+
 async def test_a_coroutine_that_nobody_awaited_and_that_is_collected_with_a_cycle(make_queue, collect):
     cycle = [make_queue().adequeue()]
     cycle.append(cycle)

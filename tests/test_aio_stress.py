@@ -89,12 +89,15 @@ def consume_at_random(queue, seen):
 def test_cancelled_consumers_against_producing_threads(impl, kind, threads):
     """Rows through two loops in which consumers are cancelled at random instants, with and without a thread."""
     queue = getattr(impl, kind)(50, None)
-    total = ROWS
     shares = [[], [], []]
 
     def produce(start):
-        for number in range(start, total, 2):
+        number = start
+        # A loop may hardly get to run, on a busy machine: there is work until enough was cancelled.
+        while number < ROWS or sum(crowd.cancelled for crowd in crowds) <= 100:
             queue.submit(number, timeout=HANG)
+            number += 2
+        return range(start, number, 2)
 
     def consume():
         for row in queue:
@@ -102,12 +105,11 @@ def test_cancelled_consumers_against_producing_threads(impl, kind, threads):
                 shares[2].append(row.key)
 
     with LoopThread() as one, LoopThread(second_loop()) as other:
-        workers = [Worker(produce, 0), Worker(produce, 1)] + [Worker(consume) for _ in range(threads)]
         crowds = [Crowd(30, seed, consume_at_random(queue, shares[seed])) for seed in range(2)]
+        workers = [Worker(produce, 0), Worker(produce, 1)] + [Worker(consume) for _ in range(threads)]
         done = [False]
         futures = [loop.submit(crowd.run(lambda: done[0])) for loop, crowd in zip((one, other), crowds, strict=True)]
-        for worker in workers[:2]:
-            worker.result(4 * HANG)
+        produced = [worker.result(4 * HANG) for worker in workers[:2]]
         assert queue.join(HANG)
         done[0] = True
         for future in futures:
@@ -116,10 +118,9 @@ def test_cancelled_consumers_against_producing_threads(impl, kind, threads):
         for worker in workers[2:]:
             worker.result()
     queue._check()
+    total = sum(map(len, produced))
     counts = Counter(key for share in shares for key in share)
-    assert counts == dict.fromkeys(range(total), 1)
-    # One of them may hardly get to run, on a busy machine.
-    assert sum(crowd.cancelled for crowd in crowds) > 100
+    assert counts == Counter(itertools.chain(*produced))
     stats = queue.stats()
     assert (stats.enqueued, stats.dequeued_rows, stats.dequeued_ops) == (total, total, total)
     assert (stats.consumers_waiting, stats.producers_waiting, stats.owned) == (0, 0, 0)
@@ -169,7 +170,7 @@ def test_cancelled_producers_against_consuming_threads(impl):
         workers = [Worker(consume) for _ in range(2)]
         crowds = [Crowd(30, seed, produce_at_random(seed)) for seed in range(2)]
         futures = [
-            loop.submit(crowd.run(lambda: len(accepted) >= total))
+            loop.submit(crowd.run(lambda crowd=crowd: len(accepted) >= total and crowd.cancelled > 10))
             for loop, crowd in zip((one, other), crowds, strict=True)
         ]
         for future in futures:
@@ -181,7 +182,6 @@ def test_cancelled_producers_against_consuming_threads(impl):
     assert Counter(landed) == Counter(accepted)
     assert set(Counter(landed).values()) == {1}
     assert queue.stats().producers_waiting == 0
-    assert sum(crowd.cancelled for crowd in crowds) > 20
 
 
 def test_loops_that_die_with_their_consumers(impl):

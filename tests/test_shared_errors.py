@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import traceback
 import weakref
 
 import pytest
+from aio import drive
 from helpers import GIL, Worker
 from odd_values import Unique
 
@@ -48,8 +50,8 @@ class Sealed(Exception):
         raise AttributeError(f"{name} cannot be set")
 
     def __getattribute__(self, name):
-        if name in ("args", "__traceback__", "__context__", "__cause__", "__suppress_context__"):
-            raise AttributeError(f"{name} cannot be read")
+        if name in ("args", "__traceback__", "__context__", "__cause__", "__suppress_context__", "__class__"):
+            raise LookupError(f"{name} cannot be read")
         return super().__getattribute__(name)
 
 
@@ -170,6 +172,47 @@ def test_nobody_asks_the_class_of_an_error(impl):
     for errors in waiters(impl, error, 3):
         assert [type(each) for each in errors] == [Sealed] * 3
         assert len({id(each) for each in errors}) == 3
+
+
+@pytest.mark.parametrize("how", ["with", "process", "aprocess"])
+def test_nobody_asks_the_class_of_what_ends_a_block(impl, how):
+    """Its operations would stay pending, if the class refuses to answer."""
+
+    def fail(row):
+        raise error
+
+    async def afail(row):
+        raise error
+
+    error = Sealed()
+    queue = impl.OpQueue(None, None)
+    op = queue.submit("a")
+    with contextlib.suppress(Sealed):
+        if how == "with":
+            with queue.dequeue(0) as row:
+                fail(row)
+        elif how == "process":
+            queue.process(fail)
+        else:
+            # Not by a loop: asyncio asks the class, and its task never ends.
+            drive(queue.aprocess(afail))
+    assert op.exception(0) is error
+    assert not op.cancelled()
+    assert repr(op).startswith("<Op key='a' failed: ")
+
+
+def test_nobody_asks_the_class_of_what_a_callback_raises(impl, caplog):
+    def fail(_):
+        raise Sealed
+
+    op = impl.Op("a")
+    for _ in range(2):
+        op.add_done_callback(fail)
+    op.finish()
+    group = impl.CallGroup(fail)
+    group.seal()
+    assert type(raised(lambda: group.result(0))) is Sealed
+    assert len(caplog.records) == 3
 
 
 def test_an_error_that_was_raised_needs_no_collector(impl):

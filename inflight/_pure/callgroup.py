@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from .. import _arguments, _fork
-from .._report import PASSED_ON, raise_first, report, to_raise, traceback_of
+from .._report import PASSED_ON, is_of, raise_first, report, to_raise, traceback_of
 from .._results import Results, Unfilled
 from ..errors import GroupClosedError
 from . import waiters
@@ -451,7 +451,7 @@ class CallGroup(Outcome, Generic[K, M, R]):
             except BaseException as error:
                 traceback = traceback_of(error)
                 report("on_complete", self, error, passed)
-                if isinstance(error, PASSED_ON):
+                if is_of(error, PASSED_ON):
                     passed.append(error)
                 return None, error, traceback
         return self._completed

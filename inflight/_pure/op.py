@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from .._report import raise_first, to_raise
+from .._report import is_of, raise_first, to_raise
 from ..errors import AlreadyFinishedError, OpAbandonedError, OpCancelledError
 from .outcome import OUTCOME, Ended, Outcome, failed, shown
 from .waiters import insist
@@ -183,7 +183,7 @@ class Op(Outcome, Generic[K, M, R]):
         False
         """
         ended: Ended | None = self._cell.get(OUTCOME)
-        return ended is not None and isinstance(ended[1], OpCancelledError)
+        return ended is not None and is_of(ended[1], OpCancelledError)
 
     def result(self, timeout: float | None = None) -> R:
         """The result; waits until it is finished, for at most ``timeout`` seconds.
@@ -273,7 +273,7 @@ class Op(Outcome, Generic[K, M, R]):
             state = "pending"
         elif ended[1] is None:
             state = "finished"
-        elif isinstance(ended[1], OpCancelledError):
+        elif is_of(ended[1], OpCancelledError):
             state = "cancelled"
         else:
             state = f"failed: {ended[1]!r}"

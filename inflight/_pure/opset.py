@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from .. import _arguments
-from .._report import PASSED_ON, raise_first, traceback_apart
+from .._report import PASSED_ON, is_of, raise_first, traceback_apart
 from ..errors import OpCancelledError
 from .op import Op
 from .outcome import Ended, failed, shown
@@ -214,14 +214,14 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
             substitute = self._error_for(error)
             traceback = traceback_apart(substitute)
         except MemoryError:
-            substitute = _NO_ERROR if isinstance(error, Exception) else _NO_CANCELLATION
+            substitute = _NO_ERROR if is_of(error, Exception) else _NO_CANCELLATION
         self._end_each([(op, (None, substitute, traceback)) for op in self._ops])
 
     def _error_for(self, error: BaseException) -> BaseException:
         """What unfinished operations get when ``error`` ended their ``with`` block."""
-        if not isinstance(error, Exception):
+        if not is_of(error, Exception):
             substitute: BaseException = OpCancelledError(f"operation {shown(self._key)} was cancelled")
-        elif isinstance(error, StopIteration):
+        elif is_of(error, StopIteration):
             substitute = RuntimeError("the worker raised StopIteration")
         else:
             return error
