@@ -63,6 +63,12 @@ def trace_with_our_macro(path: Path) -> None:
     path.write_text(source)
 
 
+def tell_files_apart(path: Path) -> None:
+    """Have the generated C keep the code objects of tracebacks by file and line: see src/code_key.h."""
+    source = path.read_text()
+    path.write_text(source.replace("c_line ? -c_line : py_line", "inflight_code_key(filename, py_line)"))
+
+
 class BuildNative(build_ext):
     """Translates and compiles, always both: C left over from another build is never used."""
 
@@ -75,6 +81,7 @@ class BuildNative(build_ext):
                 ext.sources = cythonize(
                     [ext], build_dir=self.build_temp, force=True, compiler_directives={"linetrace": TRACE}
                 )[0].sources
+                tell_files_apart(Path(ext.sources[0]))
                 if TRACE:
                     trace_with_our_macro(Path(ext.sources[0]))
             self.force = True

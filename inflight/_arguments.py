@@ -110,9 +110,18 @@ def kind(value: Any) -> str:
     return type(value).__name__
 
 
+def shown(key: object) -> str:
+    """``repr(key)`` for messages that must come out even if that raises."""
+    try:
+        return repr(key)
+    except Exception:
+        return f"<{kind(key)}>"
+
+
 def _real(value: Any, name: str, expected: str) -> float:
-    # str and bytes have no __float__, unlike what float() accepts.
-    if not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
+    # str and bytes have no __float__, unlike what float() accepts. A bool is a mistake: `get(True)` of other queues.
+    number = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
+    if not number or isinstance(value, bool):
         raise TypeError(f"{name} must be {expected}, not {kind(value)}")
     try:
         return float(value)

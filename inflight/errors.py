@@ -15,6 +15,8 @@ import queue
 import sys
 from collections.abc import Hashable
 
+from ._arguments import shown
+
 if sys.version_info >= (3, 13):
 
     class _ShutDown(queue.ShutDown, asyncio.QueueShutDown):
@@ -64,14 +66,16 @@ class QueueSaturatedDepthError(QueueSaturatedError):
     """A new key was refused: ``depth`` keys wait already."""
 
     def __str__(self) -> str:
-        return f"queue is saturated (depth): {self.limit} keys wait already, no room for key {self.key!r}"
+        waiting = "1 key waits" if self.limit == 1 else f"{self.limit} keys wait"
+        return f"queue is saturated (depth): {waiting} already, no room for key {shown(self.key)}"
 
 
 class QueueSaturatedWidthError(QueueSaturatedError):
     """A duplicate was refused: the row of its key holds ``width`` operations already."""
 
     def __str__(self) -> str:
-        return f"queue is saturated (width): the row of key {self.key!r} holds {self.limit} operations already"
+        held = "1 operation" if self.limit == 1 else f"{self.limit} operations"
+        return f"queue is saturated (width): the row of key {shown(self.key)} holds {held} already"
 
 
 class QueueEmptyError(InflightError, queue.Empty, asyncio.QueueEmpty):

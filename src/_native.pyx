@@ -1,6 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
-# cython: boundscheck=False, wraparound=False, initializedcheck=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False
 """The compiled implementation of inflight; an implementation detail, import from `inflight`.
 
 One extension module, put together from one file per idea, kernel first, shell after:
@@ -105,6 +105,9 @@ cdef extern from "compat.h" nogil:
     void inflight_prefetch(void* address)
     bint inflight_same_str(PyObject* a, PyObject* b)
     bint inflight_same_int(PyObject* a, PyObject* b)
+
+cdef extern from "code_key.h":
+    pass
 
 cdef extern from "pages.h" nogil:
     void inflight_populate(void* memory, size_t size)

@@ -69,14 +69,20 @@ cdef class Wait:
     cdef TaskWaiter waiter   # None until it has to wait
     cdef object inner        # what suspends it, where Trio does
     cdef bint busy           # running code of the key's
+    cdef bint awaited
 
     def __await__(self):
         # anext() with a default does so each time that it is resumed.
         if self.phase == SUSPENDED and self.kind != NEXT_ROW:
             raise RuntimeError("coroutine is being awaited already")
+        self.awaited = True
         return self
 
     def __iter__(self):
+        # What `__await__` returned may be iterated over. Where the `await` was forgotten, that would take rows
+        # and drop them.
+        if not self.awaited and self.kind < AWAIT_OP:
+            raise TypeError("'coroutine' object is not iterable")
         return self
 
     def __next__(self):
@@ -162,6 +168,10 @@ cdef class Wait:
 
     def __repr__(self):
         return f"<coroutine {self.__qualname__}>"
+
+    def __reduce__(self):
+        # A copy would have the same place in line.
+        raise TypeError("cannot pickle 'coroutine' object")
 
 
 Coroutine.register(Wait)
@@ -416,7 +426,7 @@ cdef class AsyncRowIterator:
     cdef OpQueue queue
     cdef int streak          # rows in turn that were ready
 
-    def __cinit__(self, OpQueue queue):
+    def __cinit__(self, OpQueue queue not None):
         self.queue = queue
 
     def __aiter__(self):

@@ -326,7 +326,8 @@ cdef inline PyObject* group_candidate(CallGroup self, object item) except NULL:
 
 cdef PyObject* group_unpack(CallGroup self, object item) except NULL:
     try:
-        key, msg = item
+        # The letters of a key are no pair.
+        key, msg = None if isinstance(item, (str, bytes)) else item
     except (TypeError, ValueError):
         raise TypeError(f"items must be (key, msg) pairs, got {item!r}") from None
     key_check(<PyObject*>key)

@@ -9,6 +9,13 @@ static void inflight_collect(PyTypeObject *type, traverseproc traverse, inquiry 
     type->tp_clear = clear;
     PyType_Modified(type);
 }
+/* Instances can be made by Cython's own code only, which calls the function itself. */
+static void inflight_make_abstract(PyTypeObject *type) {
+    type->tp_new = NULL;
+    type->tp_vectorcall = NULL;
+    if (PyDict_DelItemString(type->tp_dict, "__new__") < 0) PyErr_Clear();
+    PyType_Modified(type);
+}
 static void inflight_rename(PyTypeObject *type, const char *name) { type->tp_name = name; }
 static traverseproc inflight_traverse_of(PyTypeObject *type) { return type->tp_traverse; }
 static inquiry inflight_clear_of(PyTypeObject *type) { return type->tp_clear; }

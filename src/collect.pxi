@@ -25,6 +25,7 @@ ctypedef void (*destructor)(PyObject* self) noexcept
 cdef extern from "collect.h":
     void inflight_collect(PyTypeObject* type, traverseproc traverse, inquiry clear)
     void inflight_rename(PyTypeObject* type, const char* name)
+    void inflight_make_abstract(PyTypeObject* type)
     traverseproc inflight_traverse_of(PyTypeObject* type)
     inquiry inflight_clear_of(PyTypeObject* type)
     destructor inflight_dealloc_of(PyTypeObject* type)
@@ -45,7 +46,7 @@ cdef traverseproc queue_traverse_attributes, group_traverse_attributes
 cdef inquiry queue_clear_attributes, opset_clear_attributes
 cdef inquiry op_clear_attributes, group_clear_attributes
 cdef size_t queue_engine, group_completion, group_finished
-cdef destructor op_finalize_pending
+cdef destructor op_finalize_pending, queue_dealloc_attributes
 cdef traverseproc waiter_traverse_attributes
 cdef inquiry waiter_clear_attributes
 cdef size_t waiter_node
@@ -246,6 +247,19 @@ cdef void op_dispose(PyObject* self) noexcept:
     op_free(self)
 
 
+cdef void queue_dealloc(PyObject* self) noexcept:
+    # The key of a row may be another queue, and so on.
+    deallocate(self, queue_dealloc, queue_dispose)
+
+
+cdef void queue_dispose(PyObject* self) noexcept:
+    if not PyObject_GC_IsFinalized(self):
+        PyObject_GC_Track(self)
+        if PyObject_CallFinalizerFromDealloc(self) < 0:
+            return      # a callback has it now
+    queue_dealloc_attributes(self)
+
+
 cdef void wait_dealloc(PyObject* self) noexcept:
     # Mostly it has ended. One that has not is kept whole until it has left.
     if (<Phase*>(<char*>self + wait_phase))[0] != ENDED and not Py_IsFinalizing():
@@ -303,7 +317,7 @@ cdef void opset_dispose(PyObject* self) noexcept:
 def _install():
     global wait_dealloc_attributes, wait_clear_attributes, wait_phase
     global queue_traverse_attributes, group_traverse_attributes
-    global queue_clear_attributes, opset_clear_attributes
+    global queue_clear_attributes, opset_clear_attributes, queue_dealloc_attributes
     global op_clear_attributes, group_clear_attributes
     global waiter_traverse_attributes, waiter_clear_attributes, waiter_node
     global queue_engine, group_completion, group_finished, op_finalize_pending
@@ -331,9 +345,10 @@ def _install():
     inflight_dispose_by(<PyTypeObject*>OpSet, opset_dealloc)
     queue_traverse_attributes = inflight_traverse_of(<PyTypeObject*>OpQueue)
     queue_clear_attributes = inflight_clear_of(<PyTypeObject*>OpQueue)
-    inflight_collect(<PyTypeObject*>OpQueue, queue_traverse, queue_break)
-    inflight_collect(<PyTypeObject*>DedupeQueue, queue_traverse, queue_break)
-    inflight_collect(<PyTypeObject*>OpWindow, queue_traverse, queue_break)
+    queue_dealloc_attributes = inflight_dealloc_of(<PyTypeObject*>OpQueue)
+    for kind in (OpQueue, DedupeQueue, OpWindow):
+        inflight_collect(<PyTypeObject*>kind, queue_traverse, queue_break)
+        inflight_dispose_by(<PyTypeObject*>kind, queue_dealloc)
     opset_clear_attributes = inflight_clear_of(<PyTypeObject*>OpSet)
     inflight_collect(<PyTypeObject*>OpSet, opset_traverse, opset_break)
     op_clear_attributes = inflight_clear_of(<PyTypeObject*>Op)
@@ -349,6 +364,9 @@ def _install():
     inflight_dispose_by(<PyTypeObject*>Wait, wait_dealloc)
     wait_clear_attributes = inflight_clear_of(<PyTypeObject*>Wait)
     inflight_collect(<PyTypeObject*>Wait, inflight_traverse_of(<PyTypeObject*>Wait), wait_break)
+    # As a coroutine of Python: one that waits for nothing could not be asked.
+    inflight_make_abstract(<PyTypeObject*>Wait)
+    inflight_rename(<PyTypeObject*>Wait, b"coroutine")
     waiter_node = <size_t>(<char*>&waiter.node - <char*><PyObject*>waiter)
     waiter_traverse_attributes = inflight_traverse_of(<PyTypeObject*>TaskWaiter)
     waiter_clear_attributes = inflight_clear_of(<PyTypeObject*>TaskWaiter)

@@ -35,6 +35,7 @@ cdef struct Probe:
     PyObject* equal          # found equal to key; owned
     PyObject** unequal       # found not equal to key; owned, as many as unequal_count
     Py_ssize_t unequal_count
+    Py_ssize_t passed        # by this lookup, of those: it mostly meets them in the same order
     Slot* vacant             # where the last lookup ended without finding it; until the lock is let go
 
 
@@ -51,6 +52,7 @@ cdef inline bint probe_init_plain(Probe* probe, PyObject* key) noexcept nogil:
     probe.equal = NULL
     probe.unequal = NULL
     probe.unequal_count = 0
+    probe.passed = 0
     if inflight_is_int(key):
         if inflight_own_hash(key, &probe.hash):
             probe.kind = SMALL_INT
@@ -79,8 +81,12 @@ cdef inline Verdict probe_match(Probe* probe, PyObject* key, KeyKind kind) noexc
         return EQUAL if inflight_same_int(key, probe.key) else UNEQUAL
     if key == probe.equal:
         return EQUAL
+    if probe.passed < probe.unequal_count and key == probe.unequal[probe.passed]:
+        probe.passed += 1
+        return UNEQUAL
     for i in range(probe.unequal_count):
         if key == probe.unequal[i]:
+            probe.passed = i + 1
             return UNEQUAL
     return UNKNOWN
 
@@ -91,6 +97,7 @@ cdef int probe_compare(Probe* probe) except -1:
     cdef PyObject** unequal
     cdef bint equal
     probe.candidate = NULL
+    probe.passed = 0
     inflight_outside()
     inflight_count(KEYS_COMPARED)
     try:

@@ -89,7 +89,7 @@ cdef class OpQueue:
         ...     queue.enqueue("b", ops[1])
         ... except QueueSaturatedDepthError as error:
         ...     print(error)
-        queue is saturated (depth): 1 keys wait already, no room for key 'b'
+        queue is saturated (depth): 1 key waits already, no room for key 'b'
         >>> for op in ops:
         ...     op.finish()
         """
@@ -121,7 +121,7 @@ cdef class OpQueue:
         for op in checked:
             if not isinstance(op, Op):
                 raise TypeError(f"ops must be Op objects, got {op!r}")
-        if self.closed:
+        if queue_is_closed(self):
             raise QueueClosedError("the queue is closed")
         queue_enqueue_each(self, checked, refused)
         return refused
@@ -324,11 +324,7 @@ cdef class OpQueue:
     @property
     def closed(self):
         """Whether it was closed."""
-        cdef bint closed
-        inflight_lock(&self.engine.lock)
-        closed = self.engine.closed
-        inflight_unlock(&self.engine.lock)
-        return closed
+        return queue_is_closed(self)
 
     def join(self, timeout=None):
         """Wait until nothing waits and nothing is owned, for at most ``timeout`` seconds.
@@ -570,11 +566,7 @@ cdef class OpQueue:
 
     def __len__(self):
         """How many distinct keys wait, those behind owned keys included."""
-        cdef Py_ssize_t waiting
-        inflight_lock(&self.engine.lock)
-        waiting = self.engine.waiting
-        inflight_unlock(&self.engine.lock)
-        return waiting
+        return queue_length(self)
 
     def __bool__(self):
         # An empty queue is still a queue.
@@ -609,10 +601,9 @@ cdef class OpQueue:
         self.close()
 
     def __repr__(self):
-        cdef Py_ssize_t waiting = len(self)
         of = "" if self._depth is None else f" of {self._depth}"
-        closed = ", closed" if self.closed else ""
-        return f"<{kind_of(self)} {waiting}{of} keys waiting{closed}>"
+        closed = ", closed" if queue_is_closed(self) else ""
+        return f"<{kind_of(self)} {queue_length(self)}{of} keys waiting{closed}>"
 
     def __reduce__(self):
         raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
@@ -645,11 +636,27 @@ cdef class OpQueue:
             alike_free(&self.engine.alike)
 
 
+cdef bint queue_is_closed(OpQueue self) noexcept:
+    cdef bint closed
+    inflight_lock(&self.engine.lock)
+    closed = self.engine.closed
+    inflight_unlock(&self.engine.lock)
+    return closed
+
+
+cdef Py_ssize_t queue_length(OpQueue self) noexcept:
+    cdef Py_ssize_t waiting
+    inflight_lock(&self.engine.lock)
+    waiting = self.engine.waiting
+    inflight_unlock(&self.engine.lock)
+    return waiting
+
+
 @cython.final
 cdef class RowIterator:
     cdef OpQueue queue
 
-    def __cinit__(self, OpQueue queue):
+    def __cinit__(self, OpQueue queue not None):
         self.queue = queue
 
     def __iter__(self):

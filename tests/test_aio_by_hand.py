@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import warnings
 
 import pytest
 from aio import turns
-from helpers import put
+from helpers import keys, put, take_all
 
 from inflight import GroupClosedError, QueueClosedError
 
@@ -50,6 +52,69 @@ async def test_a_wait_that_is_cancelled_by_hand(make_queue):
         waiter.exception()
     coroutine.close()
     assert queue.stats().consumers_waiting == 0
+
+
+async def test_what_nobody_resumes_cannot_be_cancelled(make_queue):
+    coroutine = make_queue().adequeue()
+    waiter = coroutine.send(None)
+    assert not waiter.cancel()
+    assert not waiter.cancelled()
+    coroutine.close()
+
+
+ITERATIONS = {
+    "for": lambda call: [each for each in call],  # noqa: C416
+    "list": list,
+    "unpacked": lambda call: [*call],
+    "yield from": lambda call: next(yield_from(call)),
+    "in": lambda call: None in call,
+}
+
+
+def yield_from(call):
+    yield from call
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("how", ITERATIONS)
+@pytest.mark.parametrize("name", ["adequeue", "adequeue_many", "aenqueue", "asubmit", "ajoin", "__anext__"])
+def test_a_forgotten_await_takes_nothing(make_queue, name, how):
+    """And is no loop that iterates over a row."""
+    queue = make_queue()
+    put(queue, "a")
+    op = make_queue.impl.Op("b")
+    call = {
+        "adequeue": queue.adequeue,
+        "adequeue_many": lambda: queue.adequeue_many(5),
+        "aenqueue": lambda: queue.aenqueue("b", op),
+        "asubmit": lambda: queue.asubmit("b"),
+        "ajoin": queue.ajoin,
+        "__anext__": aiter(queue).__anext__,
+    }[name]()
+    with pytest.raises(TypeError, match="iterable|cannot 'yield from' a coroutine object"):
+        ITERATIONS[how](call)
+    assert keys(take_all(queue)) == ["a"]
+    op.finish()
+    del call
+
+
+async def test_a_call_can_be_neither_copied_nor_made(make_queue):
+    queue = make_queue()
+    coroutine = queue.adequeue()
+    coroutine.send(None)
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="^cannot pickle 'coroutine' object$"):
+            copied(coroutine)
+    assert queue.stats().consumers_waiting == 1
+    kind = type(coroutine)
+    with pytest.raises(TypeError, match="^cannot create 'coroutine' instances$"):
+        kind()
+    with pytest.raises(TypeError):
+        object.__new__(kind)
+    coroutine.close()
+    for iterator in (iter(queue), aiter(queue)):
+        with pytest.raises((TypeError, AttributeError)):
+            type(iterator)(None).__anext__().send(None)
 
 
 async def test_it_tells_what_it_waits_on(make_queue):

@@ -8,7 +8,7 @@ import pytest
 
 NAN = float("nan")
 
-WRONG_TIMEOUTS = ["1", b"1", [], object(), 1j, timedelta(seconds=1)]
+WRONG_TIMEOUTS = ["1", b"1", [], object(), 1j, timedelta(seconds=1), True, False]
 
 
 def queues(impl):

@@ -24,10 +24,12 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the commands of thes
 # As helpers.run_python: this process's installation, and no current directory on the path.
 PYTHON = (sys.executable, "-I" if sys.flags.isolated else "-P")
 MODULE = (*PYTHON, "-m", "inflight")
-# A process started in the background may have inherited that Ctrl-C is ignored.
+# A process started in the background may have inherited that Ctrl-C and the like are ignored.
 HEED_SIGNALS = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for each in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(each, signal.SIG_DFL)
 runpy.run_module("inflight", run_name="__main__", alter_sys=True)
 """
 
@@ -42,6 +44,29 @@ def start_or_not(thread):
     left -= 1
     start(thread)
 threading.Thread.start = start_or_not
+runpy.run_module("inflight", run_name="__main__", alter_sys=True)
+"""
+
+# Once so many threads were started.
+SIGNAL_AT_THREAD = """
+import os, runpy, signal, sys, threading
+start, left = threading.Thread.start, int(sys.argv.pop(1))
+def start_and_signal(thread):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+    start(thread)
+threading.Thread.start = start_and_signal
+runpy.run_module("inflight", run_name="__main__", alter_sys=True)
+"""
+
+# With a terminal to control it.
+ON_TERMINAL = """
+import os, runpy, sys
+os.setsid()
+os.close(os.open(sys.argv.pop(1), os.O_RDWR))
+os.close(os.open("/dev/tty", os.O_RDWR))
 runpy.run_module("inflight", run_name="__main__", alter_sys=True)
 """
 
@@ -82,12 +107,18 @@ class Cli:
         return summary
 
     @contextlib.contextmanager
-    def started(self, *arguments: str | Path, stderr: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
+    def started(
+        self,
+        *arguments: str | Path,
+        stdin: int = subprocess.PIPE,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A run that goes on while the block runs, reading a pipe."""
         with subprocess.Popen(
             [*PYTHON, "-c", HEED_SIGNALS, "run", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
             stderr=stderr,
             cwd=self.directory,
             env=self.environment,
@@ -296,6 +327,8 @@ def _on_a_terminal(cli: Cli, start: tuple[str, ...]) -> str:
         ["--"],
         ["-j", "0", "--", "true"],
         ["-j", "x", "--", "true"],
+        ["-j", "9" * 5000, "--", "true"],
+        ["--regex", "(a{99999999999999999999})", "--", "true"],
         ["--depth", "0", "--", "true"],
         ["--width", "-1", "--", "true"],
         ["--window", "nan", "--", "true"],
@@ -428,15 +461,66 @@ def test_ctrl_c_while_the_queue_is_full(cli: Cli, bound: str) -> None:
     assert json.loads(summary)["cancelled"] == json.loads(summary)["lines"] >= 1
 
 
-def test_termination_ends_it_like_ctrl_c(cli: Cli) -> None:
+@pytest.mark.parametrize("name", ["TERM", "HUP", "QUIT", "ALRM", "USR1", "USR2"])
+def test_other_signals_end_it_like_ctrl_c(cli: Cli, name: str) -> None:
+    number = getattr(signal, f"SIG{name}")
     os.mkfifo(cli.directory / "held")
-    with cli.started("--", "sh", "-c", "echo > held; sleep 600") as process:
+    with cli.started("--", "sh", "-c", "exec 3> held; echo >&3; sleep 600; true") as process:
         feed(process, "a\n")
-        assert (cli.directory / "held").read_bytes() == b"\n"
-        process.terminate()
-        status, summary = ended(process)
-    assert status == 143
+        with (cli.directory / "held").open("rb") as held:
+            assert held.readline() == b"\n"
+            process.send_signal(number)
+            status, summary = ended(process)
+            assert status == 128 + number
+            assert held.read() == b""
     assert "1 cancelled" in summary
+
+
+def test_a_signal_while_the_workers_are_started(cli: Cli) -> None:
+    """There may be many."""
+    module = (*PYTHON, "-c", SIGNAL_AT_THREAD, "5")
+    done = cli("-j", "1000000", "--", "echo", lines="a\n", module=module)
+    assert done.returncode == 143
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a terminal is had in another way there")
+def test_commands_have_no_terminal(cli: Cli) -> None:
+    """In a mere process group of their own, they would be stopped when they read it."""
+    script = "if : < /dev/tty; then echo there is one; fi"
+    ours, terminal = os.openpty()
+    try:
+        done = cli("--", "sh", "-c", script, lines="a\n", module=(*PYTHON, "-c", ON_TERMINAL, os.ttyname(terminal)))
+    finally:
+        os.close(ours)
+        os.close(terminal)
+    assert b"there is one" not in done.stdout
+    assert done.returncode in (0, 123)
+
+
+def test_input_that_does_not_block(cli: Cli) -> None:
+    """Nothing to read yet is not the end of it."""
+    theirs, ours = os.pipe()
+    os.set_blocking(theirs, False)
+    with cli.started("--", "echo", stdin=theirs) as process:
+        os.close(theirs)
+        for line in (b"a\n", b"b\n"):
+            os.write(ours, line)
+            assert output(process).readline() == line
+        os.close(ours)
+        assert process.wait(HANG) == 0
+
+
+def test_output_that_does_not_block(cli: Cli) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with cli.started("--", "sh", "-c", "head -c 300000 /dev/zero", stdout=theirs) as process:
+        os.close(theirs)
+        feed(process, "a\n")
+        assert process.stdin is not None
+        process.stdin.close()
+        with open(ours, "rb") as whole:
+            assert len(whole.read()) == 300_000
+        assert process.wait(HANG) == 0
 
 
 def test_ends_when_nobody_reads_its_output(cli: Cli) -> None:

@@ -262,6 +262,14 @@ CHAINS = {
             chain = queue.dequeue(0)
             chain.finish_all()
     """,
+    "queues": """
+        shared = Op("of all")
+        for number in range(total // 10):
+            link = OpQueue(None, None)
+            link.enqueue(chain, shared)
+            chain = link
+        del link
+    """,
 }
 
 
@@ -288,6 +296,8 @@ def test_a_long_chain_of_operations_is_dropped_without_recursion(impl, links):
         if "queue" in globals():
             assert queue.join(0)
             queue._check()
+        if "shared" in globals():
+            shared.finish()
         print("survived")
         """,
         expect="survived\n",

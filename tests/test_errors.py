@@ -80,6 +80,23 @@ def test_saturated_errors_carry_key_and_limit():
     assert "width" in str(errors.QueueSaturatedWidthError(1, 1))
 
 
+def test_saturated_errors_tell_of_any_key(impl):
+    class Mute:
+        def __repr__(self):
+            raise LookupError
+
+    one = impl.OpQueue(1, 1)
+    op, other = one.submit(Mute()), impl.Op("b")
+    with pytest.raises(errors.QueueSaturatedWidthError) as caught:
+        one.submit(op.key)
+    assert str(caught.value) == "queue is saturated (width): the row of key <Mute> holds 1 operation already"
+    with pytest.raises(errors.QueueSaturatedDepthError) as caught:
+        one.enqueue(Mute(), other)
+    assert str(caught.value) == "queue is saturated (depth): 1 key waits already, no room for key <Mute>"
+    for each in (op, other):
+        each.finish()
+
+
 def test_code_written_for_the_standard_library_catches_them(impl):
     one = impl.OpQueue(1, 1)
     one.submit(1)

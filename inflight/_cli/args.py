@@ -24,6 +24,8 @@ stands for the key in every argument; without any, the key becomes the last argu
 without a key is skipped and counted."""
 
 EPILOG = """\
+Commands have no terminal, so that all they start can be ended with them. A line ends at "\\n".
+
 Exit status: 0; 123 if a command failed or could not be run; 125 for bad usage; 130 after Ctrl-C
 (128 + the signal's number in general, 141 when nobody reads the output any more).
 
@@ -119,6 +121,9 @@ def _lines(path: str) -> TextIO:
     encoding = sys.getfilesystemencoding()
     try:
         if path == "-":
+            if hasattr(os, "set_blocking"):
+                # Somebody who shares it may have set it otherwise: nothing to read yet would look like the end.
+                os.set_blocking(0, True)
             return open(0, encoding=encoding, errors="surrogateescape", newline="\n", closefd=False)
         return open(path, encoding=encoding, errors="surrogateescape", newline="\n")
     except OSError as error:
@@ -128,7 +133,7 @@ def _lines(path: str) -> TextIO:
 def _pattern(text: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not a regular expression: {error}") from error
     if not pattern.groups:
         raise argparse.ArgumentTypeError("expected a group in parentheses, which is the key")
@@ -136,7 +141,10 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
+    try:
+        number = int(text) if text.isdecimal() else 0
+    except ValueError as error:  # of more digits than int() takes
+        raise argparse.ArgumentTypeError(str(error)) from error
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
     return number

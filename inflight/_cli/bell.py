@@ -8,7 +8,8 @@ import socket
 from types import FrameType
 from typing import Self
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+# Those that end a program that does nothing about them, and are sent for no other reason.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM")
 
 
 class Bell:
@@ -20,6 +21,7 @@ class Bell:
     """
 
     def __init__(self) -> None:
+        self.signalled = False
         self._inside, self._outside = socket.socketpair()
         self._outside.setblocking(False)
         signals = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
@@ -29,7 +31,8 @@ class Bell:
 
     def ring(self, value: int) -> None:
         """Ring with a value that is no signal's number."""
-        with contextlib.suppress(BlockingIOError):  # so many rings that one more makes no difference
+        # So many rings that one more makes no difference, or nobody listens any more.
+        with contextlib.suppress(OSError):
             self._outside.send(bytes([value]))
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -43,14 +46,16 @@ class Bell:
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._outside.fileno(), warn_on_full_buffer=False)
         for signum in self._before:
-            signal.signal(signum, _nothing)
+            signal.signal(signum, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(-1)
+        self._outside.close()
+        self._inside.close()
 
-
-def _nothing(_signum: int, _frame: FrameType | None) -> None:
-    """Only a signal with a handler rings."""
+    def _note(self, _signum: int, _frame: FrameType | None) -> None:
+        """Only a signal with a handler rings."""
+        self.signalled = True

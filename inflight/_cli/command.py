@@ -1,4 +1,7 @@
-"""The commands that run: started in process groups of their own, so that all they start ends with them."""
+"""The commands that run: started in sessions of their own, so that all they start ends with them.
+
+Nor have they the terminal: in a mere process group, one that reads it would be stopped, without a word, for ever.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-_OWN_GROUP: dict[str, Any]
+_APART: dict[str, Any]
 if sys.platform == "win32":
-    _OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    _APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 else:
-    _OWN_GROUP = {"process_group": 0}
+    _APART = {"start_new_session": True}
 
 
 class Commands:
@@ -35,7 +38,7 @@ class Commands:
         :raises ValueError: if an argument contains a NUL.
         """
         pipe = subprocess.PIPE
-        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, **_OWN_GROUP)
+        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, **_APART)
         self._children.add(child)
         try:
             if self.ending:

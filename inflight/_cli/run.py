@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shlex
 import sys
 import threading
@@ -109,7 +110,7 @@ class Runner:
         started = 0
         try:
             threading.Thread(target=self._read, daemon=True).start()
-            while started < self._options.workers:
+            while started < self._options.workers and not self._bell.signalled:
                 threading.Thread(target=self._work, daemon=True).start()
                 started += 1
         except RuntimeError as error:
@@ -117,6 +118,7 @@ class Runner:
                 self._abort(BAD_USAGE, f"cannot work: {error}")
             else:
                 self._progress.say(f"works with {started} in parallel: {error}")
+        if started < self._options.workers:
             self._ended(self._options.workers - started)
 
     def summary(self) -> Summary:
@@ -140,8 +142,9 @@ class Runner:
 
     def _read(self) -> None:
         try:
-            for line in self._options.input:
-                self._accept(line)
+            with self._options.input as lines:
+                for line in lines:
+                    self._accept(line)
         except QueueClosedError:
             pass  # the end was asked for
         except Exception as error:
@@ -270,4 +273,8 @@ class Runner:
 def _write(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(fd, rest) :]
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            # Whoever reads it, or shares it, has set it so.
+            select.select([], [fd], [])

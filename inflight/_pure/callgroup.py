@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from .. import _arguments, _fork
 from .._report import PASSED_ON, is_of, raise_first, report, to_raise, traceback_of
@@ -29,9 +29,17 @@ from .op import Op
 from .outcome import OUTCOME, Ended, Outcome
 from .waiters import insist
 
-K = TypeVar("K")
-M = TypeVar("M")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    # So that `CallGroup()` needs no annotation.
+    K = DefaultTypeVar("K", default=Any)
+    M = DefaultTypeVar("M", default=Any)
+    R = DefaultTypeVar("R", default=Any)
+else:
+    K = TypeVar("K")
+    M = TypeVar("M")
+    R = TypeVar("R")
 
 
 class CallGroup(Outcome, Generic[K, M, R]):
@@ -89,10 +97,6 @@ class CallGroup(Outcome, Generic[K, M, R]):
     _results: Results[K, M, R]
     _completed: Ended
 
-    @overload
-    def __init__(self: CallGroup[Any, Any, Any], on_complete: None = None) -> None: ...
-    @overload
-    def __init__(self, on_complete: Callable[[Results[K, M, R]], object] | None = None) -> None: ...
     def __init__(self, on_complete: Callable[[Results[K, M, R]], object] | None = None) -> None:
         if hasattr(self, "_cell"):
             raise RuntimeError("a CallGroup cannot be initialised again")
@@ -112,7 +116,11 @@ class CallGroup(Outcome, Generic[K, M, R]):
         self._completed = (results, None, None)
         self._cell = {}
 
-    def add(self, key: K, msg: M = None) -> Op[K, M, R]:  # type: ignore[assignment]
+    @overload
+    def add(self: CallGroup[K, None, R], key: K) -> Op[K, None, R]: ...
+    @overload
+    def add(self, key: K, msg: M) -> Op[K, M, R]: ...
+    def add(self, key: Any, msg: Any = None) -> Any:
         """Add an operation and return it. O(1), does not wait.
 
         :raises GroupClosedError: once the group is sealed or complete.
@@ -147,6 +155,8 @@ class CallGroup(Outcome, Generic[K, M, R]):
         pairs: list[tuple[K, M]] = []
         for item in items:
             try:
+                if isinstance(item, (str, bytes)):
+                    raise TypeError("the letters of a key are no pair")
                 key, msg = item
             except (TypeError, ValueError):
                 raise TypeError(f"items must be (key, msg) pairs, got {item!r}") from None

@@ -18,9 +18,10 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
+from .._arguments import shown
 from .._report import is_of, raise_first, to_raise
 from ..errors import AlreadyFinishedError, OpAbandonedError, OpCancelledError
-from .outcome import OUTCOME, Ended, Outcome, failed, shown
+from .outcome import OUTCOME, Ended, Outcome, failed
 from .waiters import insist
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 M = TypeVar("M")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    # So that `Op(key)` needs no annotation.
+    R = DefaultTypeVar("R", default=Any)
+else:
+    R = TypeVar("R")
 
 # At interpreter exit the globals of a module may be None.
 _is_finalizing = sys.is_finalizing
@@ -70,9 +77,9 @@ class Op(Outcome, Generic[K, M, R]):
     _index: int
 
     @overload
-    def __init__(self: Op[K, None, Any], key: K) -> None: ...
+    def __init__(self: Op[K, None, R], key: K) -> None: ...
     @overload
-    def __init__(self: Op[K, M, Any], key: K, msg: M) -> None: ...
+    def __init__(self, key: K, msg: M) -> None: ...
     def __init__(self, key: Any, msg: Any = None) -> None:
         if hasattr(self, "_cell"):
             raise RuntimeError("an Op cannot be initialised again")

@@ -98,7 +98,7 @@ class OpQueue(KeyedQueue[K]):
         ...     queue.enqueue("b", ops[1])
         ... except QueueSaturatedDepthError as error:
         ...     print(error)
-        queue is saturated (depth): 1 keys wait already, no room for key 'b'
+        queue is saturated (depth): 1 key waits already, no room for key 'b'
         >>> for op in ops:
         ...     op.finish()
         """

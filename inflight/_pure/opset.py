@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from .. import _arguments
+from .._arguments import shown
 from .._report import PASSED_ON, is_of, raise_first, traceback_apart
 from ..errors import OpCancelledError
 from .op import Op
-from .outcome import Ended, failed, shown
+from .outcome import Ended, failed
 from .waiters import insist
 
 if TYPE_CHECKING:

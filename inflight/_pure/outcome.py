@@ -28,7 +28,7 @@ from .._report import PASSED_ON, raise_first, report, traceback_of
 from .tasks import TaskWaiter
 from .waiters import ThreadWaiter, Waiter, wake_all
 
-__all__ = ["OUTCOME", "Ended", "Outcome", "failed", "shown"]
+__all__ = ["OUTCOME", "Ended", "Outcome", "failed"]
 
 OUTCOME = 0
 """The slot of the outcome in a cell."""
@@ -151,11 +151,3 @@ class Outcome:
 def _leave(cell: dict[int, Any], slot: int, _waiter: Waiter, _wakes: list[Waiter]) -> None:
     """A wait has ended. Nobody is next: all who wait here are woken."""
     cell.pop(slot, None)
-
-
-def shown(key: object) -> str:
-    """``repr(key)`` for messages that must come out even if that raises."""
-    try:
-        return repr(key)
-    except Exception:
-        return f"<{type(key).__name__}>"

@@ -106,7 +106,7 @@ _NO_OTHERS: dict[int, Any] = {}
 class Comparison:
     """What one call has found out, without a lock, about keys with the same hash as its own."""
 
-    __slots__ = ("candidate", "cell", "key", "others", "same")
+    __slots__ = ("bucket", "candidate", "cell", "key", "others", "same", "start")
 
     def __init__(self, key: Any) -> None:
         self.key = key
@@ -114,6 +114,9 @@ class Comparison:
         self.same: Any = key
         # By identity; the references keep the identities from being used again. Most need none.
         self.others: dict[int, Any] = _NO_OTHERS
+        # Where the last lookup stopped. As long as the bucket is the same, so is what comes before.
+        self.bucket: tuple[Row, ...] = ()
+        self.start = 0
         # For an operation that nobody knows before it is accepted: what it has from then on.
         self.cell: dict[int, Any] | None = None
 
@@ -123,7 +126,9 @@ class Comparison:
         if candidate == self.key:
             self.same = candidate
         else:
-            self.others = {**self.others, id(candidate): candidate}
+            if self.others is _NO_OTHERS:
+                self.others = {}
+            self.others[id(candidate)] = candidate
 
 
 class Rows:
@@ -184,7 +189,7 @@ class Rows:
         kind = type(key)
         exact = kind is int or kind is str
         comparison.candidate = key
-        for row in bucket:
+        for row in bucket[comparison.start :] if comparison.bucket is bucket else bucket:
             stored = row.key
             if stored is key or stored is comparison.same:
                 return row
@@ -193,6 +198,7 @@ class Rows:
                     return row
             elif id(stored) not in comparison.others:
                 comparison.candidate = stored
+                comparison.bucket, comparison.start = bucket, bucket.index(row)
                 return None
         return None
 
