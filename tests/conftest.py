@@ -29,6 +29,7 @@ if str(Path(__file__).parent) not in sys.path:
 pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "conftest"))
 
 import aio  # noqa: E402
+import command_line  # noqa: E402
 import racing  # noqa: E402
 import witness as witnesses  # noqa: E402
 from helpers import FakeClock  # noqa: E402
@@ -246,6 +247,12 @@ def collect() -> Any:
         gc.collect()
 
     return collect
+
+
+@pytest.fixture
+def cli(impl: Any, tmp_path: Path) -> command_line.Cli:
+    """``inflight run`` in a directory of its own."""
+    return command_line.Cli(impl.name, tmp_path)
 
 
 @pytest.fixture
