@@ -12,6 +12,8 @@ import operator
 from datetime import timedelta
 from typing import Any
 
+from ._report import is_of
+
 
 def seconds(value: Any, name: str = "timeout") -> float | None:
     """``value`` as seconds to wait at most; ``None`` where it means for ever.
@@ -96,7 +98,7 @@ def error(value: Any) -> BaseException:
 
     :raises TypeError: if it is an exception class, a ``StopIteration``, or no exception at all.
     """
-    if issubclass(type(value), StopIteration):
+    if is_of(value, StopIteration):
         raise TypeError("error must not be a StopIteration: it cannot be raised into a coroutine")
     if isinstance(value, BaseException):
         return value

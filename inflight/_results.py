@@ -9,15 +9,13 @@ made early, and an instance never changes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+
+from ._types import K, M, R
 
 if TYPE_CHECKING:
     from ._pure.callgroup import CallGroup
     from ._pure.op import Op
-
-K = TypeVar("K")
-M = TypeVar("M")
-R = TypeVar("R")
 
 
 class Response(NamedTuple, Generic[K, M, R]):

@@ -1,8 +1,21 @@
-"""Small types shared by both implementations: statistics, and the sentinel for "every key"."""
+"""Small types: the parameters of operations and groups, statistics, and the sentinel for "every key"."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+# The key, the message and the result of an operation, and of all that are in one group. With defaults, so that
+# `Op(key)` and `CallGroup()` need no annotation; at run time the standard library has them from 3.13 on only.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    K = DefaultTypeVar("K", default=Any)
+    M = DefaultTypeVar("M", default=Any)
+    R = DefaultTypeVar("R", default=Any)
+else:
+    K = TypeVar("K")
+    M = TypeVar("M")
+    R = TypeVar("R")
 
 
 class QueueStats(NamedTuple):

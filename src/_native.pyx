@@ -63,6 +63,7 @@ from inflight._arguments import function as check_function
 from inflight._arguments import kind as kind_of
 from inflight._arguments import limit as check_limit
 from inflight._arguments import seconds as check_seconds
+from inflight._arguments import shown
 from inflight._arguments import window as check_window
 from inflight._fork import in_child
 from inflight._report import PASSED_ON, report, to_raise

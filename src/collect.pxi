@@ -248,7 +248,8 @@ cdef void op_dispose(PyObject* self) noexcept:
 
 
 cdef void queue_dealloc(PyObject* self) noexcept:
-    # The key of a row may be another queue, and so on.
+    # The key of a row may be another queue, and so on. It is the finalizer that drops the rows, so that it is
+    # called inside, unlike that of an operation.
     deallocate(self, queue_dealloc, queue_dispose)
 
 

@@ -300,16 +300,6 @@ cdef extern from "Python.h":
     PyObject* PyEval_GetGlobals()
 
 
-cdef str shown(object key):
-    # `repr(key)`, for messages that must come out even if that raises.
-    cdef str text = None
-    try:
-        text = repr(key)
-    except Exception:
-        pass
-    return f"<{type(key).__name__}>" if text is None else text
-
-
 cdef inline bint op_failed(Op self) noexcept:
     return inflight_load(&self.completion.state) == FAILED
 

@@ -18,28 +18,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from typing import Any, Generic, Self, cast, overload
 
 from .. import _arguments, _fork
 from .._report import PASSED_ON, is_of, raise_first, report, to_raise, traceback_of
 from .._results import Results, Unfilled
+from .._types import K, M, R
 from ..errors import GroupClosedError
 from . import waiters
 from .op import Op
 from .outcome import OUTCOME, Ended, Outcome
 from .waiters import insist
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as DefaultTypeVar
-
-    # So that `CallGroup()` needs no annotation.
-    K = DefaultTypeVar("K", default=Any)
-    M = DefaultTypeVar("M", default=Any)
-    R = DefaultTypeVar("R", default=Any)
-else:
-    K = TypeVar("K")
-    M = TypeVar("M")
-    R = TypeVar("R")
 
 
 class CallGroup(Outcome, Generic[K, M, R]):

@@ -16,26 +16,17 @@ import sys
 import warnings
 from collections.abc import Callable, Generator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from .._arguments import shown
 from .._report import is_of, raise_first, to_raise
+from .._types import K, M, R
 from ..errors import AlreadyFinishedError, OpAbandonedError, OpCancelledError
 from .outcome import OUTCOME, Ended, Outcome, failed
 from .waiters import insist
 
 if TYPE_CHECKING:
     from .callgroup import CallGroup
-
-K = TypeVar("K")
-M = TypeVar("M")
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as DefaultTypeVar
-
-    # So that `Op(key)` needs no annotation.
-    R = DefaultTypeVar("R", default=Any)
-else:
-    R = TypeVar("R")
 
 # At interpreter exit the globals of a module may be None.
 _is_finalizing = sys.is_finalizing
