@@ -10,6 +10,7 @@ cdef extern from "fastcall.h":
         PyObject* self, PyObject** arguments, Py_ssize_t count, PyObject* names
     ) except NULL
     Call inflight_call_by(PyTypeObject* type, const char* name, void* shortcut) except NULL
+    PyObject* inflight_none() noexcept
 
 cdef extern from "Python.h":
     PyObject* PyLong_FromSsize_t(Py_ssize_t number) except NULL
@@ -24,7 +25,7 @@ cdef PyObject* call_finish(Op self, PyObject** arguments, Py_ssize_t count, PyOb
         return op_finish_method(<PyObject*>self, arguments, count, names)
     if not op_try_finish(self, <object>(arguments[0] if count else <PyObject*>None), None):
         op_refuse_finish(self)
-    return none()
+    return inflight_none()
 
 
 cdef PyObject* call_add(CallGroup self, PyObject** arguments, Py_ssize_t count, PyObject* names) except NULL:
@@ -47,18 +48,13 @@ cdef PyObject* call_enqueue(OpQueue self, PyObject** arguments, Py_ssize_t count
     if count != 2 or names != NULL or not Py_IS_TYPE(arguments[1], <PyTypeObject*>Op):
         return queue_enqueue_method(<PyObject*>self, arguments, count, names)
     queue_enqueue(self, arguments[0], arguments[1], 0.0)
-    return none()
+    return inflight_none()
 
 
 cdef PyObject* call_dequeue(OpQueue self, PyObject** arguments, Py_ssize_t count, PyObject* names) except NULL:
     if count != 0 or names != NULL:
         return queue_dequeue_method(<PyObject*>self, arguments, count, names)
     return queue_take_one(self)
-
-
-cdef inline PyObject* none() noexcept:
-    retain(<PyObject*>None)
-    return <PyObject*>None
 
 
 def _install_shortcuts():

@@ -312,6 +312,22 @@ def add_too_late(impl, call):
     return 2 if impl.name == "pure" else 0
 
 
+@table.case("first", "nested")
+def enter_a_group(impl, how):
+    """Who was refused has not entered, and will not leave."""
+    calls = Calls()
+    group = impl.CallGroup(calls.call)
+    holds = [group.__enter__()] if how == "nested" else []
+    outcome = yield lambda: group.__enter__()
+    holds += [] if outcome.value is None else [group]
+    for _ in holds:
+        assert not group.done()
+        group.__exit__(None, None, None)
+    group.seal()
+    assert group.done()
+    assert calls.count == 1
+
+
 @table.case("seal", "with", "nested")
 def close_a_group(impl, how):
     reduced, calls = Calls(), Calls()
