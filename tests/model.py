@@ -37,7 +37,6 @@ class Waiter:
     def __init__(self, key=None):
         self.key = key
         self.row = None
-        self.slot = False
         self.over = False
 
 
