@@ -20,7 +20,7 @@ cdef const char* index_check(Index* index) noexcept nogil:
                 return b"a slot and its row differ in the hash"
     if seen != index.main.used:
         return b"the table's count of used slots is wrong"
-    if index.main.used * 4 > (index.main.mask + 1) * 3:
+    if index.main.used > index.main.room:
         return b"the table is too full"
     if index.old.slots != NULL:
         seen = 0

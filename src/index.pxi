@@ -1,6 +1,6 @@
 # The index: from key to row, an open-addressing hash table that grows by steps.
 #
-# Linear probing over slots of (hash, row), at most three quarters full, in the order of their homes
+# Linear probing over slots of (hash, row), at most four fifths full, in the order of their homes
 # (Robin Hood hashing): nobody is farther from home than the next one would be in its place. So a lookup
 # ends where that would be broken. A row is removed by identity, and what follows is shifted back, up to
 # the first slot that is at home, so that a queue's steady coming and going leaves no tombstones behind.
@@ -67,7 +67,7 @@ cdef bint table_init(Table* table, int bits) noexcept nogil:
     table.block_mask = (<uint64_t>1 << table.block_bits) - 1
     table.shift = 64 - bits
     table.used = 0
-    table.room = (table.mask + 1) // 4 * 3
+    table.room = (table.mask + 1) * 4 // 5
     return table.slots != NULL
 
 
