@@ -25,7 +25,7 @@ import inflight
 # Where the implementations look up the clock of their timeouts.
 TIMED = ("_pure.engine", "_pure.outcome", "_pure.tasks", "_pure.waiters", "_native")
 
-EXPECTED = (inflight.InflightError, CancelledError, KeyboardInterrupt, RuntimeError, StopAsyncIteration,
+EXPECTED = (inflight.InflightError, CancelledError, IndexError, KeyboardInterrupt, RuntimeError, StopAsyncIteration,
             StopIteration, TimeoutError, ValueError)  # fmt: skip
 
 
@@ -77,6 +77,15 @@ def outcome_of(call):
         return call(), ""
     except EXPECTED as error:
         return type(error), str(error)
+
+
+def at_once(coroutine):
+    """What is awaited, and need not wait, returns or raises."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits")
 
 
 def ending(op):

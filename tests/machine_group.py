@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from asyncio import CancelledError
 
-from machine import Call, Side, ending, outcome_of
+from machine import Call, Side, at_once, ending, outcome_of
 from model import WAIT, Group
 
 import inflight
@@ -99,11 +99,15 @@ class GroupSide(Side):
         ours.seal()
         real.seal()
 
-    def hold(self, group, enter):
+    def hold(self, group, enter, in_task):
         ours, real = self.groups[group]
-        if enter:
-            return self.both(ours.enter(), lambda: real.__enter__() and None)[1]
-        return self.both(ours.exit(), lambda: real.__exit__(None, None, None))[1]
+        calls = {
+            (True, False): lambda: real.__enter__() and None,
+            (True, True): lambda: at_once(real.__aenter__()) and None,
+            (False, False): lambda: real.__exit__(None, None, None),
+            (False, True): lambda: at_once(real.__aexit__(None, None, None)),
+        }
+        return self.both(ours.enter() if enter else ours.exit(), calls[enter, in_task])[1]
 
     def look(self, group):
         ours, real = self.groups[group]
@@ -126,6 +130,14 @@ class GroupSide(Side):
         last = {op.key: op.number for op in ours.ops}
         assert list(results) == list(last)
         assert [response.op.msg for response in results.values()] == list(last.values())
+        assert [results[key].op.msg for key in last] == list(last.values())
+        assert len(results) == len(last)
+        raised = ()
+        try:
+            results.raise_for_errors()
+        except BaseExceptionGroup as group:
+            raised = group.exceptions
+        assert [type(error) for error in raised] == [type(error) for error in results.errors]
 
     # ---- operations
 
@@ -140,6 +152,8 @@ class GroupSide(Side):
             return self.both(ours.try_finish("tried"), lambda: real.try_finish("tried"))[1]
         if how == "error":
             return self.both(ours.finish(ValueError), lambda: real.finish(error=ValueError("no")))[1]
+        if how == "try error":
+            return self.both(ours.try_finish(ValueError), lambda: real.try_finish(error=ValueError("no")))[1]
         return self.both(ours.finish("result"), lambda: real.finish("result"))[1]
 
     def look_at_op(self, number):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from machine import Call, Side, outcome_of, shape
+from machine import Call, Side, at_once, outcome_of, shape
 from model import WAIT, Queue, Waiter
 
 import inflight
@@ -158,7 +158,7 @@ class QueueSide(Side):
         del real
         assert watched() is None
 
-    def with_row(self, number, error):
+    def with_row(self, number, error, in_task):
         row, real = self.held.pop(number)
 
         def block():
@@ -167,15 +167,41 @@ class QueueSide(Side):
                     self.cyclic = True
                     raise error("no")
 
+        async def async_block():
+            async with real:
+                if error is not None:
+                    self.cyclic = True
+                    raise error("no")
+
+        # What a coroutine makes of a StopIteration is the interpreter's business.
+        in_task = in_task and error is not StopIteration
         self.leave_block(row, error)
-        return self.both(error, block)[1]
+        return self.both(error, (lambda: at_once(async_block())) if in_task else block)[1]
+
+    def look_at_row(self, number, start, stop):
+        row, real = self.held[number]
+        numbers = [op.number for op in row.ops]
+        ops = list(real)
+        assert [op.msg for op in ops] == numbers
+        assert (len(real), repr(real.key)) == (len(numbers), repr(row.key))
+        assert real[start:stop] == tuple(ops[start:stop])
+        assert list(reversed(real)) == ops[::-1]
+        assert [(real.index(op), real.count(op), op in real) for op in ops] == [(i, 1, True) for i in range(len(ops))]
+        assert (real.count(None), None in real) == (0, False)
+        expected, _ = outcome_of(lambda: numbers[start])
+        answer, text = outcome_of(lambda: real[start].msg)
+        assert answer == expected
+        return text, repr(real)
 
     def finish_row(self, number, results):
-        """All alike, if there are no results, else each with its own: None for an error."""
+        """All alike, with a result or an error, or each with its own: None for an error."""
         row, real = self.held[number]
-        if results is None:
+        if results == "all":
             count = sum(op.try_finish("all") for op in row.ops)
             return self.both(count, lambda: real.finish_all("all"))[1]
+        if results == "error":
+            count = sum(op.try_finish(ValueError) for op in row.ops)
+            return self.both(count, lambda: real.finish_all(error=ValueError("no")))[1]
         if len(results) != len(row.ops):
             return self.both(ValueError, lambda: real.finish_each(results))[1]
         ended = [ValueError if result is None else result for result in results]
@@ -188,14 +214,24 @@ class QueueSide(Side):
     def flush(self, *keys):
         return self.both(self.model.flush(*keys), lambda: self.queue.flush(*keys))[1]
 
-    def close_queue(self):
-        self.queue.close()
+    def close_queue(self, how="close"):
+        if how == "close":
+            self.queue.close()
+        elif how == "with":
+            with self.queue as entered:
+                assert entered is self.queue
+        else:
+            assert at_once(self.queue.__aenter__()) is self.queue
+            at_once(self.queue.__aexit__(None, None, None))
         self.model.close()
 
     def look(self, key):
         """At everything; brings the queue up to date."""
         queue, model = self.queue, self.model
         assert queue.stats() == model.stats()
+        assert (queue.depth, queue.width) == (model.depth, model.width)
+        if isinstance(queue, self.impl.OpWindow):
+            assert (queue.window, queue.exclusive) == (model.window, model.exclusive)
         assert len(queue) == len(model.waiting)
         assert (key in queue) == model.contains(key)
         assert queue.closed == model.closed

@@ -137,7 +137,7 @@ class Machine(RuleBasedStateMachine):
 
 
 class QueueMachine(Machine):
-    """Every public call of a queue and its rows."""
+    """Every public call of a queue and its rows that one thread can make: what waits is awaited."""
 
     @initialize(
         depth=BOUNDS, width=BOUNDS, window=st.sampled_from([0, 1, 1, 2, math.inf]), exclusive=st.booleans(),
@@ -181,11 +181,22 @@ class QueueMachine(Machine):
     def let_go(self, choice):
         self.pick(lambda side: side.held, choice, lambda side, number: side.let_go(number))
 
-    @rule(choice=PICKS, error=st.sampled_from([None, ValueError, KeyboardInterrupt, StopIteration]))
-    def with_row(self, choice, error):
-        self.pick(lambda side: side.held, choice, lambda side, number: side.with_row(number, error))
+    @rule(
+        choice=PICKS,
+        error=st.sampled_from([None, ValueError, KeyboardInterrupt, StopIteration]),
+        in_task=st.booleans(),
+    )
+    def with_row(self, choice, error, in_task):
+        self.pick(lambda side: side.held, choice, lambda side, number: side.with_row(number, error, in_task))
 
-    @rule(choice=PICKS, results=st.none() | st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=3))
+    @rule(choice=PICKS, start=st.integers(-3, 3), stop=st.none() | st.integers(-3, 3))
+    def look_at_row(self, choice, start, stop):
+        self.pick(lambda side: side.held, choice, lambda side, number: side.look_at_row(number, start, stop))
+
+    @rule(
+        choice=PICKS,
+        results=st.sampled_from(["all", "error"]) | st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=3),
+    )
     def finish_row(self, choice, results):
         self.pick(lambda side: side.held, choice, lambda side, number: side.finish_row(number, results))
 
@@ -193,10 +204,10 @@ class QueueMachine(Machine):
     def flush(self, keys):
         self.each(lambda side: side.flush(*keys))
 
-    @rule(really=st.integers(0, 3))
-    def close(self, really):
+    @rule(really=st.integers(0, 3), how=st.sampled_from(["close", "with", "async with"]))
+    def close(self, really, how):
         if really == 0:
-            self.each(lambda side: side.close_queue())
+            self.each(lambda side: side.close_queue(how))
 
     @rule(key=KEYS)
     def look(self, key):
@@ -237,7 +248,7 @@ class QueueMachine(Machine):
 
 
 class GroupMachine(Machine):
-    """Every public call of groups and operations."""
+    """Every public call of groups and operations that one thread can make."""
 
     @initialize()
     def make(self):
@@ -263,9 +274,9 @@ class GroupMachine(Machine):
     def seal(self, choice):
         self.pick(lambda side: side.groups, choice, lambda side, group: side.seal(group))
 
-    @rule(choice=PICKS, enter=st.booleans())
-    def hold(self, choice, enter):
-        self.pick(lambda side: side.groups, choice, lambda side, group: side.hold(group, enter))
+    @rule(choice=PICKS, enter=st.booleans(), in_task=st.booleans())
+    def hold(self, choice, enter, in_task):
+        self.pick(lambda side: side.groups, choice, lambda side, group: side.hold(group, enter, in_task))
 
     @rule(choice=PICKS)
     def look(self, choice):
@@ -276,7 +287,7 @@ class GroupMachine(Machine):
         number = self.number()
         self.each(lambda side: side.make_op(number, key))
 
-    @rule(choice=PICKS, how=st.sampled_from(["result", "error", "try", "cancel"]))
+    @rule(choice=PICKS, how=st.sampled_from(["result", "error", "try", "try error", "cancel"]))
     def finish(self, choice, how):
         self.pick(lambda side: side.ops, choice, lambda side, number: side.finish(number, how))
 
