@@ -279,8 +279,12 @@ cdef int mailbox_deliver(Mailbox self) except -1:
             # Still on its way, so that nobody posts it again.
             mailbox_post(self, waiter, &wake)
             continue
-        waiter.woken = True
         inflight_count(DELIVERED)
+        if waiter.wakeup is None:
+            # Stepped by hand: nobody is to look now, so that what comes next is to be told again.
+            waiter.forget_wake()
+            continue
+        waiter.woken = True
         try:
             waiter.resume()
         except BaseException as error:
@@ -384,6 +388,16 @@ cdef class TaskWaiter(Waiter):
         finally:
             PyContext_Exit(context)
         return 0
+
+    cdef void forget_wake(self) noexcept:
+        cdef Engine* engine
+        if self.home is None or self.role == AWAITER:
+            return      # cleared by the collector, or told for the last time
+        engine = &(<OpQueue>self.home).engine
+        inflight_lock(&engine.lock)
+        self.node.signalled = False
+        self.node.armed = -INFINITY     # told to watch the windows
+        inflight_unlock(&engine.lock)
 
     cdef int set_alarm(self, double seconds) except -1:
         # Lets the task be resumed after so many seconds; the caller looks at its clock.

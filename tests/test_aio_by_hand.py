@@ -62,6 +62,30 @@ async def test_what_nobody_resumes_cannot_be_cancelled(make_queue):
     coroutine.close()
 
 
+def test_what_comes_after_its_loop_is_closed_goes_to_others(impl, clock):
+    """Also if it did not look when it was told to."""
+    queue = impl.OpWindow(None, None, 1)
+    loop = asyncio.new_event_loop()
+
+    async def wait_without_looking():
+        coroutine = queue.adequeue()
+        coroutine.send(None)
+        # Its window ends before that of the call: whoever watches the windows is told.
+        put(queue, "a")
+        await turns()
+        queue._check()
+        return coroutine
+
+    coroutine = loop.run_until_complete(wait_without_looking())
+    loop.close()
+    clock.advance(1)
+    put(queue, "b")
+    assert queue.dequeue(0).key == "a"
+    coroutine.close()
+    clock.advance(1)
+    assert keys(take_all(queue)) == ["b"]
+
+
 ITERATIONS = {
     "for": lambda call: [each for each in call],  # noqa: C416
     "list": list,

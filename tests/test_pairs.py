@@ -1,8 +1,7 @@
 """Queues: every pair of these calls, none of which waits, at the same time; see pairs.py.
 
-Sequences by contract: ``enqueue_many`` enqueues one operation after the other, ``dequeue_many``
-takes one row and then what else is ready, ``process`` takes one and then gives it back. Everything else is
-one step.
+Sequences by contract: ``enqueue_many`` enqueues one operation after the other, ``process`` takes a row and
+then gives it back. Everything else is one step.
 """
 
 from __future__ import annotations
