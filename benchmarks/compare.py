@@ -82,13 +82,16 @@ def verdict(value: float, low: float, high: float, limit: float | None, *, least
     return ("holds" if holds else "FAILS") + (" ?" if low < limit < high else "")
 
 
+def sides(target: Target, ours: str) -> list[tuple[Scenario, str]]:
+    return [(scenario, ours if name == OURS else name) for scenario, name in (target.ours, target.theirs)]
+
+
 def judge(target: Target, options: argparse.Namespace) -> dict[str, Any]:
     """One row; its contenders exist while it is measured."""
     turns = min(options.turns, target.turns or options.turns)
     with ExitStack() as stack:
         rounds, counts = [], []
-        for scenario, contender in (target.ours, target.theirs):
-            name = options.ours if contender == OURS else contender
+        for scenario, name in sides(target, options.ours):
             counts.append(scenario.scaled(1.0 if scenario.operations >= options.deepest else options.scale))
             rounds.append(enter(stack, scenario.contenders[name], counts[-1]))
         taken = in_turn(rounds, turns, cpu=options.cpu and not target.ours[0].waits)
@@ -219,6 +222,9 @@ def main() -> None:
     for target in rows:
         if GIL and target.throughput:
             continue
+        if absent := [name for scenario, name in sides(target, options.ours) if name not in scenario.contenders]:
+            print(f"{target.row}: left out, has no {absent[0]}")
+            continue
         try:
             row = judge(target, options)
         except NotInstalledError as missing:
@@ -231,8 +237,12 @@ def main() -> None:
     if chosen("memory of a waiting row", options.rows):
         found["memory"] = judge_memory(options)
     for scenario in [scenario for module in MODULES for scenario in module.SCENARIOS]:
-        if chosen(scenario.name, options.scenarios) and (options.deep or not scenario.on_demand):
-            found["scenarios"].append(side_by_side(scenario, options))
+        if not chosen(scenario.name, options.scenarios) or (scenario.on_demand and not options.deep):
+            continue
+        if options.ours not in scenario.contenders:
+            print(f"\n{scenario.name}: left out, has no {options.ours}")
+            continue
+        found["scenarios"].append(side_by_side(scenario, options))
     found["about"] |= {"load at the end": about()["load"]}
     if options.json:
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
