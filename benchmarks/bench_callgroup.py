@@ -112,7 +112,7 @@ def _futures(count: int) -> Round:
 
     def one_round() -> None:
         for _key in keys:
-            future = Future[None]()
+            future: Future[None] = Future()
             future.set_result(None)
 
     return one_round
@@ -122,7 +122,7 @@ def _wait_for_futures(count: int) -> Round:
     keys = KEYS["int"](count)
 
     def one_round() -> None:
-        futures = [Future[None]() for _key in keys]
+        futures: list[Future[None]] = [Future() for _key in keys]
         for future in futures:
             future.set_result(None)
         wait(futures)
@@ -138,7 +138,7 @@ def _futures_through_a_queue(count: int) -> Round:
         put, get = waiting.put, waiting.get
         futures = []
         for _key in keys:
-            future = Future[None]()
+            future: Future[None] = Future()
             futures.append(future)
             put(future)
             get().set_result(None)
