@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
-from joined import BOUNDED_KINDS, BY_HAND, IN_ONE_LOOP, UNBOUNDED_KINDS, Kind
+from joined import BY_HAND, IN_ONE_LOOP, KINDS, Kind
 from scenarios import IMPLEMENTATIONS, KEYS, Contender, Round, Scenario, implementation
 
 COUNT = 20_000
@@ -205,9 +205,7 @@ def _futures_in_turn(count: int) -> AbstractContextManager[Round]:
 
 
 def _queues(name: str, work: Callable[[Kind, int | None, int], Any], bound: int | None) -> Scenario:
-    kinds = UNBOUNDED_KINDS if bound is None else BOUNDED_KINDS
-    if bound is None and work is not _task_to_task:
-        kinds = kinds | BY_HAND
+    kinds = KINDS | BY_HAND if bound is None and work is not _task_to_task else KINDS
     contenders: dict[str, Contender] = {each: partial(work, kind, bound) for each, kind in kinds.items()}
     if work is not _hand_off:
         contenders["asyncio.Queue in one loop"] = partial(_task_to_task, IN_ONE_LOOP, bound)

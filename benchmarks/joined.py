@@ -79,21 +79,41 @@ def _two_faced(name: str, bound: int | None, _: asyncio.AbstractEventLoop) -> Jo
     return Joined(each.sync_q.put, each.sync_q.get, each.async_q.put, each.async_q.get)
 
 
-def _aiologic(_bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
-    each = need("aiologic").SimpleQueue()
+def _aiologic(bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
+    """The cheaper of its queues that does it."""
+    aiologic = need("aiologic")
+    each = aiologic.SimpleQueue() if bound is None else aiologic.Queue(bound)
     return Joined(each.green_put, each.green_get, each.async_put, each.async_get)
 
 
-def _by_hand(_bound: int | None, loop: asyncio.AbstractEventLoop) -> Joined:
-    """What the standard library has: a queue for either direction, and a thread asks the loop to put."""
-    to_task = asyncio.Queue[Any]()
-    to_thread = queue.SimpleQueue[Any]()
+class ByHand(Rival):
+    """What the standard library has: a queue for either direction, and a thread asks the loop to put. A task puts by a
+    plain call, as it never waits.
+    """
 
-    async def aput(item: Any) -> None:
-        to_thread.put(item)
+    def __init__(self, _: int | None, loop: asyncio.AbstractEventLoop) -> None:
+        to_task = asyncio.Queue[Any]()
+        to_thread = queue.SimpleQueue[Any]()
+        put: Callable[[Any], object] = partial(loop.call_soon_threadsafe, to_task.put_nowait)  # type: ignore[arg-type]
+        super().__init__(put, to_thread.get)
+        self.aget = to_task.get
+        self.put_from_task = to_thread.put
 
-    put: Callable[[Any], object] = partial(loop.call_soon_threadsafe, to_task.put_nowait)  # type: ignore[arg-type]
-    return Joined(put, to_thread.get, aput, to_task.get)
+    async def aput_items(self, items: Iterable[Any]) -> None:
+        put = self.put_from_task
+        for item in items:
+            put(item)
+
+    async def aget_all(self, items: Iterable[Any]) -> None:
+        aget = self.aget
+        for _ in items:
+            _item = await aget()
+
+    async def aanswer(self, back: ByHand, items: Iterable[Any]) -> None:
+        aget, put = self.aget, back.put_from_task
+        for item in items:
+            _item = await aget()
+            put(item)
 
 
 def _in_one_loop(bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
@@ -104,10 +124,10 @@ def _in_one_loop(bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
 
 Kind = Callable[[int | None, asyncio.AbstractEventLoop], Any]
 IN_ONE_LOOP: Kind = _in_one_loop
-BOUNDED_KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     **{name: partial(OursJoined, name) for name in IMPLEMENTATIONS},
     "janus": partial(_two_faced, "janus"),
     "culsans": partial(_two_faced, "culsans"),
+    "aiologic": _aiologic,
 }
-UNBOUNDED_KINDS: dict[str, Kind] = BOUNDED_KINDS | {"aiologic": _aiologic}
-BY_HAND: dict[str, Kind] = {"call_soon_threadsafe, SimpleQueue": _by_hand}
+BY_HAND: dict[str, Kind] = {"call_soon_threadsafe, SimpleQueue": ByHand}
