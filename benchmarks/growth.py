@@ -1,6 +1,6 @@
 """What one enqueue costs at worst while a queue grows, and what a waiting row weighs.
 
-Each runs in a fresh process, so that nothing freed before is used again, with the garbage collector
+Each growth runs in a fresh process, so that nothing freed before is used again, with the garbage collector
 off and what exists frozen: what is seen is the queue's, or the machine's. The two are told apart
 by growing several times: a table that moves all its rows at once does so at the same key each
 time, while a neighbour interrupts now here, now there. The time of a key is the least of its times
@@ -61,22 +61,16 @@ def _tail(times: Any) -> list[tuple[int, int]]:
     return [(rank, slowest[rank - 1]) for rank in ranks if rank <= len(slowest)]
 
 
-def _grow(name: str, keys: int, repeats: int) -> dict[str, Any]:
+def _grow(name: str, keys: int) -> array[int]:
+    """Nanoseconds of each call."""
     all_keys = KEYS["int"](keys)
-    best: Any = None
-    runs = []
-    for _ in range(repeats):
-        grown = KINDS[name]()
-        times = array("q", bytes(8 * keys))
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        grown.grow(all_keys, times)
-        runs.append({"tail": _tail(times), "above": sum(time > 1_000_000 for time in times)})
-        best = times if best is None else array("q", map(min, best, times))
-        del grown
-        gc.enable()
-    return {"keys": keys, "runs": runs, "repeated": _tail(best)}
+    grown = KINDS[name]()
+    times = array("q", bytes(8 * keys))
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    grown.grow(all_keys, times)
+    return times
 
 
 def _weigh(name: str, keys: int) -> list[tuple[int, float]]:
@@ -107,7 +101,13 @@ def _in_a_fresh_process(work: Callable[..., Any], *args: Any) -> Any:
 
 def grow(name: str, keys: int, repeats: int) -> dict[str, Any]:
     """How long the slowest calls took: in each run, and in all of them at the same key."""
-    return _in_a_fresh_process(_grow, name, keys, repeats)  # type: ignore[no-any-return]
+    best: array[int] | None = None
+    runs = []
+    for _ in range(repeats):
+        times: array[int] = _in_a_fresh_process(_grow, name, keys)
+        runs.append({"tail": _tail(times), "above": sum(time > 1_000_000 for time in times)})
+        best = times if best is None else array("q", map(min, best, times))
+    return {"keys": keys, "runs": runs, "repeated": _tail(best)}
 
 
 def weigh(name: str, keys: int) -> list[tuple[int, float]]:
