@@ -207,9 +207,10 @@ def _futures_in_turn(count: int) -> AbstractContextManager[Round]:
 def _queues(name: str, work: Callable[[Kind, int | None, int], Any], bound: int | None) -> Scenario:
     kinds = KINDS | BY_HAND if bound is None and work is not _task_to_task else KINDS
     contenders: dict[str, Contender] = {each: partial(work, kind, bound) for each, kind in kinds.items()}
-    if work is not _hand_off:
-        contenders["asyncio.Queue in one loop"] = partial(_task_to_task, IN_ONE_LOOP, bound)
-    return Scenario(name, contenders, ROUND_TRIPS if work is _hand_off else COUNT, waits=True)
+    if work is _hand_off:
+        return Scenario(name, contenders, ROUND_TRIPS, waits=True, timed=True)
+    contenders["asyncio.Queue in one loop"] = partial(_task_to_task, IN_ONE_LOOP, bound)
+    return Scenario(name, contenders, COUNT, waits=True)
 
 
 def _awaits(name: str, ours: Callable[[str, int], Any], rival: str, theirs: Contender) -> Scenario:

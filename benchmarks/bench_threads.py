@@ -101,6 +101,7 @@ HAND_OFF = Scenario(
     {name: partial(_hand_off, kind) for name, kind in BETWEEN_THREADS.items()},
     ROUND_TRIPS,
     waits=True,
+    timed=True,
 )
 SCENARIOS = [
     *(producers_consumers(pairs, operations) for pairs in (1, 2) for operations in (FEW, MANY)),

@@ -31,7 +31,7 @@ import bench_threads
 from about import about
 from growth import STATM, grow, weigh
 from scenarios import GIL, NotInstalledError, Round, Scenario, enter, implementation
-from targets import BYTES_PER_ROW, OURS, SLOWEST_ENQUEUE, Target, per_operation, targets
+from targets import BYTES_PER_ROW, OURS, SLOWEST_ENQUEUE, Target, per_operation, percentile, targets
 
 MODULES = (
     bench_opqueue,
@@ -45,6 +45,7 @@ MODULES = (
 GROWN = ("dict", "SimpleQueue", "the loop alone")
 WEIGHED = ("SimpleQueue", "dict", "OrderedDict + Condition")
 ROWS_WEIGHED = 1_000_000
+PERCENTILES = {", p50": percentile(0.50), ", p99": percentile(0.99)}
 
 
 def in_turn(rounds: list[Round], turns: int, *, cpu: bool) -> list[list[tuple[int, Any]]]:
@@ -159,8 +160,10 @@ def judge_memory(options: argparse.Namespace) -> dict[str, Any] | None:
     return {"contenders": weights, "most": most, "limit": BYTES_PER_ROW, "verdict": decided}
 
 
-def side_by_side(scenario: Scenario, options: argparse.Namespace) -> dict[str, Any]:
-    """All contenders of a scenario, in turn."""
+def side_by_side(scenario: Scenario, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All contenders of a scenario, in turn; where the rounds tell how long each operation took, once by each
+    percentile.
+    """
     count = scenario.scaled(options.scale)
     with ExitStack() as stack:
         rounds: dict[str, Round] = {}
@@ -170,18 +173,32 @@ def side_by_side(scenario: Scenario, options: argparse.Namespace) -> dict[str, A
             except NotInstalledError as missing:
                 print(f"  {missing} is not installed")
         taken = in_turn(list(rounds.values()), options.turns, cpu=options.cpu and not scenario.waits)
-    times = {
-        name: [per_operation(turn[number][0], count, None) for turn in taken] for number, name in enumerate(rounds)
-    }
-    print(f"\n{scenario.name:60} {'median':>14}   {options.ours} / it, quartiles")
+    found = []
+    for suffix, statistic in (PERCENTILES if scenario.timed else {"": per_operation}).items():
+        times = {
+            name: [statistic(turn[number][0], count, turn[number][1]) for turn in taken]
+            for number, name in enumerate(rounds)
+        }
+        found.append(beside(scenario.name + suffix, times, options.ours))
+    return found
+
+
+def beside(name: str, times: dict[str, list[float]], ours: str) -> dict[str, Any]:
+    """All contenders by their times of each turn."""
+    print(f"\n{name:60} {'median':>14}   {ours} / it, quartiles")
     contenders = {}
-    for name, each in times.items():
-        ratios = [one / other for one, other in zip(times[options.ours], each, strict=True)]
-        low, high = spread(ratios)
-        ratio = median(times[options.ours]) / median(each)
-        contenders[name] = {"median": median(each), "quartiles": spread(each), "ratio": ratio, "low": low, "high": high}
-        print(f"  {name:58} {median(each):11,.1f} ns  {ratio:7.3f}  {low:.3f} .. {high:.3f}", flush=True)
-    return {"name": scenario.name, "contenders": contenders}
+    for contender, each in times.items():
+        low, high = spread([one / other for one, other in zip(times[ours], each, strict=True)])
+        ratio = median(times[ours]) / median(each)
+        contenders[contender] = {
+            "median": median(each),
+            "quartiles": spread(each),
+            "ratio": ratio,
+            "low": low,
+            "high": high,
+        }
+        print(f"  {contender:58} {median(each):11,.1f} ns  {ratio:7.3f}  {low:.3f} .. {high:.3f}", flush=True)
+    return {"name": name, "contenders": contenders}
 
 
 def chosen(name: str, words: list[str] | None) -> bool:
@@ -242,7 +259,7 @@ def main() -> None:
         if options.ours not in scenario.contenders:
             print(f"\n{scenario.name}: left out, has no {options.ours}")
             continue
-        found["scenarios"].append(side_by_side(scenario, options))
+        found["scenarios"] += side_by_side(scenario, options)
     found["about"] |= {"load at the end": about()["load"]}
     if options.json:
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")

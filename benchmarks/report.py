@@ -28,7 +28,8 @@ SHOWN = (
     "add, enqueue, dequeue, finish_all, int keys",
     "add and finish in turn",
     "2 to 2 threads, 20,000 operations",
-    "hand-off between two threads, there and back",
+    "hand-off between two threads, there and back, p50",
+    "hand-off between two threads, there and back, p99",
     "thread to task, unbounded",
 )
 DEEP = ("native", "pure", "SimpleQueue", "queue.Queue", "OrderedDict + Lock")

@@ -38,6 +38,8 @@ class Scenario(NamedTuple):
     """Takes gigabytes or minutes."""
     waits: bool = False
     """Threads or tasks wait for each other: the processor's time would not tell how long it took."""
+    timed: bool = False
+    """Its rounds return how long each operation took, in nanoseconds."""
 
     def scaled(self, scale: float) -> int:
         """The operations of a shorter or longer round, in thousands: all batches and threads divide them."""
