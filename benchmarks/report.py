@@ -1,6 +1,7 @@
 """From what compare.py measured, the table and the plots that README and docs show.
 
-    report.py FILE.json...
+    report.py --measure PYTHON...     measures with each of these interpreters first
+    report.py FILE.json...            from what was measured before
 
 writes `docs/performance-table.md` and `docs/img/performance-*.svg`, one column, or colour, for each
 interpreter, whose rows and scenarios may be in several files. What no file contains is left out.
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,26 @@ SHOWN = (
 DEEP = ("native", "pure", "SimpleQueue", "queue.Queue", "OrderedDict + Lock")
 DEPTH = re.compile(r"in and out in turn, behind ([\d,]+) keys")
 
+MEASURED = {
+    "rows": ("--rows", "--turns", "15", "--growths", "2"),
+    "scenarios": ("--scenarios", "--turns", "5", "--scale", "0.2"),
+}
+
 Measured = dict[str, Any]
+
+
+def measure(interpreter: str, stem: str, directory: Path) -> list[Path]:
+    """The files with its rows and its scenarios, each from a run of compare.py."""
+    # Not resolved: behind the link of a virtual environment is an interpreter without its packages.
+    program = Path(shutil.which(interpreter) or interpreter).absolute()
+    compare = Path(__file__).with_name("compare.py").absolute()
+    files = []
+    for name, options in MEASURED.items():
+        # In that directory, as the command, which stands below the table, shall not tell where it is.
+        file = f"{stem}-{name}.json"
+        subprocess.run([program, compare, *options, "--json", file], cwd=directory, check=True)
+        files.append(directory / file)
+    return files
 
 
 def short(measured: Measured) -> str:
@@ -245,10 +267,20 @@ PLOTS: dict[str, Callable[[list[Measured]], Figure | None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.json")
+    parser.add_argument("--measure", nargs="+", default=[], metavar="PYTHON", help="interpreters with the extra bench")
+    parser.add_argument(
+        "--json", type=Path, default=Path(), metavar="DIRECTORY", help="the directory for what --measure finds"
+    )
     parser.add_argument("--docs", type=Path, default=DOCS, help="the directory to write to")
     options = parser.parse_args()
-    all_measured = joined([json.loads(path.read_text(encoding="utf-8")) for path in options.files])
+    if not options.files and not options.measure:
+        parser.error("nothing to show: files, or --measure")
+    options.json.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = options.files
+    for number, interpreter in enumerate(options.measure, 1):
+        files += measure(interpreter, f"measured-{number}", options.json)
+    all_measured = joined([json.loads(path.read_text(encoding="utf-8")) for path in files])
     images = options.docs / "img"
     images.mkdir(parents=True, exist_ok=True)
     written = [options.docs / f"{STEM}-table.md"]
