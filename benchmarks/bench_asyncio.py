@@ -9,7 +9,7 @@ or AWAITED operations. Loops and threads are made before. The queues are in join
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -140,17 +140,27 @@ async def _in_turn(queue: Any, keys: list[Any]) -> None:
         op.finish()
 
 
-@contextmanager
-def _asyncio_queue_in_turn(count: int) -> Iterator[Round]:
-    async def main() -> None:
-        put, get = queue.put, queue.get
-        for key in keys:
-            await put(key)
-            await get()
+async def _put_get(queue: asyncio.Queue[Any], keys: Sequence[Any]) -> None:
+    put, get = queue.put, queue.get
+    for key in keys:
+        await put(key)
+        await get()
 
+
+async def _put_all_get_all(queue: asyncio.Queue[Any], keys: Sequence[Any]) -> None:
+    """It cannot be iterated over."""
+    put, get = queue.put_nowait, queue.get
+    for key in keys:
+        put(key)
+    for _key in keys:
+        _item = await get()
+
+
+@contextmanager
+def _asyncio_queue(work: Callable[[Any, Sequence[Any]], Any], count: int) -> Iterator[Round]:
     queue, keys = asyncio.Queue[Any](), KEYS["int"](count)
     with asyncio.Runner() as runner:
-        yield lambda: runner.run(main())
+        yield lambda: runner.run(work(queue, keys))
 
 
 async def _finish(row: Any) -> None:
@@ -162,6 +172,26 @@ async def _process(queue: Any, keys: list[Any]) -> None:
     for key in keys:
         submit(key)
         await process(_finish)
+
+
+async def _iterate(queue: Any, keys: list[Any]) -> None:
+    submit = queue.submit
+    for key in keys:
+        submit(key)
+    left = len(keys)
+    async for row in queue:
+        row.finish_all()
+        left -= 1
+        if not left:
+            break
+
+
+async def _with_row(queue: Any, keys: list[Any]) -> None:
+    submit, dequeue = queue.submit, queue.adequeue
+    for key in keys:
+        submit(key)
+        async with await dequeue() as row:
+            row.finish_all()
 
 
 async def _many_and_join(queue: Any, keys: list[Any]) -> None:
@@ -231,7 +261,15 @@ SCENARIOS = [
     _queues("task to task, unbounded", _task_to_task, None),
     _queues("task to task, hand to hand", _task_to_task, 1),
     HAND_OFF,
-    Scenario("ready: asubmit, adequeue, finish in turn", _ready(_in_turn) | {"asyncio.Queue": _asyncio_queue_in_turn}),
+    Scenario(
+        "ready: asubmit, adequeue, finish in turn",
+        _ready(_in_turn) | {"asyncio.Queue": partial(_asyncio_queue, _put_get)},
+    ),
+    Scenario(
+        "ready: submit all, then async for",
+        _ready(_iterate) | {"asyncio.Queue": partial(_asyncio_queue, _put_all_get_all)},
+    ),
+    Scenario("ready: submit, async with row in turn", _ready(_with_row)),
     Scenario("ready: submit, aprocess in turn", _ready(_process)),
     Scenario("ready: submit, adequeue_many by 100, finish_all, ajoin", _ready(_many_and_join)),
     _awaits("await a group", _await_group, "asyncio.gather", _gather_futures),

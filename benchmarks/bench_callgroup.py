@@ -15,7 +15,7 @@ from typing import Any
 
 from scenarios import IMPLEMENTATIONS, KEYS, Contender, Round, Scenario, implementation
 
-BATCH = 1_000
+BATCHES = (1, 2, 4, 8, 16, 100, 1_000)
 GROUPS = 10
 
 
@@ -55,12 +55,61 @@ def _read_results(module: Any, keys: Sequence[Any]) -> None:
         results[key].result  # noqa: B018
 
 
+def _responses(results: Any) -> Any:
+    return results.responses
+
+
+def _errors(results: Any) -> Any:
+    return results.errors
+
+
+def _raised(results: Any) -> None:
+    try:
+        results.raise_for_errors()
+    except ExceptionGroup:
+        pass
+
+
+def _read_whole(read: Callable[[Any], object], module: Any, keys: Sequence[Any]) -> None:
+    """Every second operation has failed."""
+    error = ValueError()
+    with module.CallGroup(_reduce) as group:
+        for number, op in enumerate(group.add_many([(key, None) for key in keys])):
+            op.finish(error=error if number % 2 else None)
+    read(group.result())
+
+
 def _groups_of_one(module: Any, keys: Sequence[Any]) -> None:
     for key in keys:
         group = module.CallGroup(_reduce)
         op = group.add(key)
         group.seal()
         op.finish()
+
+
+def _call_back(module: Any, keys: Sequence[Any]) -> None:
+    for key in keys:
+        group = module.CallGroup()
+        group.add_done_callback(id)
+        op = group.add(key)
+        group.seal()
+        op.finish()
+
+
+def _outstanding(group: Any, keys: Sequence[Any]) -> None:
+    for _key in keys:
+        group.outstanding  # noqa: B018
+
+
+def _len(group: Any, keys: Sequence[Any]) -> None:
+    for _key in keys:
+        len(group)
+
+
+def _done(promise: Any, keys: Sequence[Any]) -> None:
+    done = promise.done
+    for _key in keys:
+        done()
 
 
 def _pipeline(module: Any, keys: Sequence[Any]) -> None:
@@ -91,20 +140,27 @@ def _shared_keys(module: Any, keys: Sequence[Any]) -> None:
         group.__exit__(None, None, None)
 
 
-def _bulk(module: Any, batches: list[list[tuple[Any, None]]]) -> None:
+def _bulk(module: Any, batches: list[list[tuple[Any, None]]], size: int) -> None:
     rows = module.OpQueue(None, None)
     enqueue_many, dequeue_many = rows.enqueue_many, rows.dequeue_many
     with module.CallGroup(_reduce) as group:
         add_many = group.add_many
         for batch in batches:
             enqueue_many(add_many(batch))
-            for row in dequeue_many(BATCH):
+            for row in dequeue_many(size):
                 row.finish_all()
 
 
-def _bulk_contender(name: str, count: int) -> Round:
-    items = [(key, None) for key in KEYS["int"](count)]
-    return partial(_bulk, implementation(name), [items[start : start + BATCH] for start in range(0, count, BATCH)])
+def bulk(size: int) -> Scenario:
+    """The whole way in batches."""
+
+    def contender(name: str, count: int) -> Round:
+        items = [(key, None) for key in KEYS["int"](count)]
+        batches = [items[start : start + size] for start in range(0, count, size)]
+        return partial(_bulk, implementation(name), batches, size)
+
+    contenders: dict[str, Contender] = {name: partial(contender, name) for name in IMPLEMENTATIONS}
+    return Scenario(f"add_many, enqueue_many, dequeue_many by {size:,}, finish_all", contenders)
 
 
 def _futures(count: int) -> Round:
@@ -147,6 +203,64 @@ def _futures_through_a_queue(count: int) -> Round:
     return one_round
 
 
+def _call_back_futures(count: int) -> Round:
+    keys = KEYS["int"](count)
+
+    def one_round() -> None:
+        for _key in keys:
+            future: Future[None] = Future()
+            future.add_done_callback(id)
+            future.set_result(None)
+
+    return one_round
+
+
+def _read_futures(read: Callable[[list[Future[None]]], object], count: int) -> Round:
+    keys = KEYS["int"](count)
+    error = ValueError()
+
+    def one_round() -> None:
+        futures: list[Future[None]] = [Future() for _key in keys]
+        for number, future in enumerate(futures):
+            if number % 2:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+        wait(futures)
+        read(futures)
+
+    return one_round
+
+
+def _endings(futures: list[Future[None]]) -> object:
+    return [(future, None, future.exception()) for future in futures]
+
+
+def _exceptions(futures: list[Future[None]]) -> list[Exception]:
+    return [error for future in futures if isinstance(error := future.exception(), Exception)]
+
+
+def _raised_by_hand(futures: list[Future[None]]) -> None:
+    try:
+        raise ExceptionGroup("failed", _exceptions(futures))
+    except ExceptionGroup:
+        pass
+
+
+def _reading_all(name: str, ours: Callable[[Any], object], theirs: Callable[[list[Future[None]]], object]) -> Scenario:
+    contenders = _of_ours(partial(_read_whole, ours)) | {"Future + wait": partial(_read_futures, theirs)}
+    return Scenario(f"add_many, then finish, half fail, then {name}", contenders)
+
+
+def _reading(name: str, read: Callable[[Any, Sequence[Any]], None]) -> Scenario:
+    def contender(implementation_name: str, count: int) -> Round:
+        group = implementation(implementation_name).CallGroup()
+        group.add(0).finish()
+        return partial(read, group, KEYS["int"](count))
+
+    return Scenario(f"{name} of an open group", {each: partial(contender, each) for each in IMPLEMENTATIONS})
+
+
 FUTURES = {"Future + SimpleQueue": _futures_through_a_queue}
 
 
@@ -156,18 +270,24 @@ def pipeline(key: str) -> Scenario:
 
 ADD_FINISH = Scenario("add and finish in turn", _of_ours(_add_finish) | {"Future": _futures})
 SHARED_KEYS = Scenario("add, enqueue, dequeue, finish_all, ten groups share the keys", _of_ours(_shared_keys))
-BULK = Scenario(
-    f"add_many, enqueue_many, dequeue_many by {BATCH:,}, finish_all",
-    {name: partial(_bulk_contender, name) for name in IMPLEMENTATIONS},
-)
+BULK = bulk(BATCHES[-1])
 SCENARIOS = [
     *(pipeline(key) for key in KEYS),
     SHARED_KEYS,
-    BULK,
+    *(bulk(size) for size in BATCHES),
     ADD_FINISH,
     Scenario("add_many, then finish", _of_ours(_add_many_finish) | {"Future + wait": _wait_for_futures}),
     Scenario("groups of one: add, seal, finish", _of_ours(_groups_of_one) | {"Future": _futures}),
+    Scenario(
+        "groups of one: add_done_callback, add, seal, finish", _of_ours(_call_back) | {"Future": _call_back_futures}
+    ),
     Scenario("add_many, then finish, then read all results", _of_ours(_read_results)),
+    _reading_all("responses", _responses, _endings),
+    _reading_all("errors", _errors, _exceptions),
+    _reading_all("raise_for_errors", _raised, _raised_by_hand),
+    _reading("outstanding", _outstanding),
+    _reading("len", _len),
+    _reading("done", _done),
 ]
 
 

@@ -19,6 +19,12 @@ def _finish(make: Any, finish: Any, keys: Sequence[Any]) -> None:
         finish(make(key))
 
 
+def _fail(make: Any, finish: Any, keys: Sequence[Any]) -> None:
+    error = ValueError()
+    for key in keys:
+        finish(make(key), error=error)
+
+
 def _read(method: str, promise: Any, keys: Sequence[Any]) -> None:
     read = getattr(promise, method)
     for _key in keys:
@@ -40,11 +46,15 @@ def _finish_future(future: Future[None]) -> None:
     future.set_result(None)
 
 
+def _fail_future(future: Future[None], error: Exception) -> None:
+    future.set_exception(error)
+
+
 def _cancel_future(future: Future[None]) -> None:
     future.cancel()
 
 
-def _both(work: Any, method: str, finish_future: Callable[[Future[None]], None]) -> dict[str, Contender]:
+def _both(work: Any, method: str, finish_future: Callable[..., None]) -> dict[str, Contender]:
     """Contenders of which a round is `work(make, finish, keys)`."""
 
     def ours(name: str, count: int) -> Round:
@@ -111,6 +121,7 @@ def _one_by_one(ops: Any) -> None:
 
 SCENARIOS = [
     Scenario("make and finish", _both(_finish, "finish", _finish_future)),
+    Scenario("make and finish with an error", _both(_fail, "finish", _fail_future)),
     Scenario("make and try_finish", _both(_finish, "try_finish", _finish_future)),
     Scenario("make and cancel", _both(_finish, "cancel", _cancel_future)),
     Scenario("make, add_done_callback, finish", _both(_call_back, "finish", _finish_future)),

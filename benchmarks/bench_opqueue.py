@@ -9,10 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
+from queue import Queue
 from typing import Any
 
 from queues import IN_ONE_THREAD, Rival, loops_of_ours
-from scenarios import COUNT, IMPLEMENTATIONS, KEYS, Contender, Round, Scenario, finished_ops, implementation
+from scenarios import (
+    COUNT,
+    IMPLEMENTATIONS,
+    KEYS,
+    Contender,
+    NotInstalledError,
+    Round,
+    Scenario,
+    finished_ops,
+    implementation,
+)
 
 from inflight import QueueEmptyError, QueueSaturatedDepthError
 
@@ -181,8 +192,61 @@ def _find_full(queue: Any, op: Any, keys: Sequence[Any]) -> None:
     queue.dequeue()
 
 
+def _join(queue: Any, _: Any, keys: Sequence[Any]) -> None:
+    join = queue.join
+    for _key in keys:
+        join()
+
+
+def _with_timeouts(queue: Any, op: Any, keys: Sequence[Any]) -> None:
+    enqueue, dequeue = queue.enqueue, queue.dequeue
+    for key in keys:
+        enqueue(key, op, timeout=60.0)
+        _row = dequeue(60.0)
+
+
+def _put_get_with_timeouts(count: int) -> Round:
+    keys = KEYS["int"](count)
+    queue = Queue[Any](1)
+
+    def one_round() -> None:
+        put, get = queue.put, queue.get
+        for key in keys:
+            put(key, timeout=60.0)
+            _item = get(timeout=60.0)
+
+    return one_round
+
+
+def _make_close(name: str, count: int) -> Round:
+    keys, make = KEYS["int"](count), implementation(name).OpQueue
+
+    def one_round() -> None:
+        for _key in keys:
+            make(None, None).close()
+
+    return one_round
+
+
+def _make_shut_down(count: int) -> Round:
+    """Since CPython 3.13."""
+    if not hasattr(Queue, "shutdown"):
+        raise NotInstalledError("queue.Queue.shutdown")
+    keys = KEYS["int"](count)
+
+    def one_round() -> None:
+        for _key in keys:
+            queue: Any = Queue()
+            queue.shutdown()
+
+    return one_round
+
+
 def _one_deep(module: Any) -> Any:
     return module.OpQueue(1, None)
+
+
+CLOSING: dict[str, Contender] = {name: partial(_make_close, name) for name in IMPLEMENTATIONS}
 
 
 SCENARIOS = [
@@ -203,6 +267,15 @@ SCENARIOS = [
     Scenario("stats", loops_of_ours(_stats)),
     Scenario("dequeue of an empty queue", loops_of_ours(_find_empty)),
     Scenario("enqueue into a full queue", loops_of_ours(_find_full, _one_deep)),
+    Scenario(
+        "enqueue and dequeue with timeouts, nothing has to wait",
+        loops_of_ours(_with_timeouts, _one_deep) | {"queue.Queue": _put_get_with_timeouts},
+    ),
+    Scenario(
+        "join of an empty queue",
+        loops_of_ours(_join) | {"queue.Queue": lambda count: partial(_join, Queue(), None, KEYS["int"](count))},
+    ),
+    Scenario("make a queue and close it", CLOSING | {"queue.Queue": _make_shut_down}),
 ]
 
 

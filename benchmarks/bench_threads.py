@@ -14,7 +14,7 @@ from functools import partial
 from threading import Barrier, local
 from typing import Any
 
-from queues import BETWEEN_THREADS, IN_ONE_THREAD, OURS, Rival
+from queues import BETWEEN_THREADS, IN_ONE_THREAD, OURS, Rival, bounded
 from scenarios import KEYS, Round, Scenario
 
 FEW = 20_000
@@ -88,6 +88,12 @@ def producers_consumers(pairs: int, operations: int) -> Scenario:
     return Scenario(f"{pairs} to {pairs} threads, {operations:,} operations", contenders, operations, waits=True)
 
 
+def with_room(bound: int) -> Scenario:
+    """The producer waits whenever so many wait."""
+    contenders = {name: partial(_producers_consumers, kind, pairs=1) for name, kind in bounded(bound).items()}
+    return Scenario(f"1 to 1 threads, {FEW:,} operations, at most {bound:,} wait", contenders, FEW, waits=True)
+
+
 def apart(threads: int) -> Scenario:
     kinds = OURS | {name: IN_ONE_THREAD[name] for name in ("SimpleQueue", "queue.Queue", "OrderedDict + Lock")}
     contenders = {name: partial(_apart, kind, threads=threads) for name, kind in kinds.items()}
@@ -105,6 +111,8 @@ HAND_OFF = Scenario(
 )
 SCENARIOS = [
     *(producers_consumers(pairs, operations) for pairs in (1, 2) for operations in (FEW, MANY)),
+    with_room(10),
+    with_room(1_000),
     HAND_OFF,
     apart(1),
     apart(2),

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
-from queues import Ours, Rival
+from queues import OursBounded, Rival
 from scenarios import IMPLEMENTATIONS, need
 
 
@@ -47,14 +47,9 @@ class Joined(Rival):
             await aput(item)
 
 
-class OursJoined(Ours):
+class OursJoined(OursBounded):
     def __init__(self, name: str, bound: int | None, _: asyncio.AbstractEventLoop) -> None:
-        super().__init__(name, lambda module: module.OpQueue(bound, None))
-
-    def put_items(self, items: Iterable[Any]) -> None:
-        enqueue = self.queue.enqueue
-        for op in items:
-            enqueue(op.key, op, timeout=None)
+        super().__init__(name, bound)
 
     async def aput_items(self, items: Iterable[Any]) -> None:
         aenqueue = self.queue.aenqueue

@@ -174,9 +174,21 @@ class Ours(Rival):
             times[number] = clock() - start
 
 
-def _two_faced(name: str) -> Rival:
+class OursBounded(Ours):
+    """Waits for room, as the others do."""
+
+    def __init__(self, name: str, bound: int | None) -> None:
+        super().__init__(name, lambda module: module.OpQueue(bound, None))
+
+    def put_items(self, items: Iterable[Any]) -> None:
+        enqueue = self.queue.enqueue
+        for op in items:
+            enqueue(op.key, op, timeout=None)
+
+
+def _two_faced(name: str, bound: int = 0) -> Rival:
     """Of janus, and of culsans, which has the same interface."""
-    face = need(name).Queue().sync_q
+    face = need(name).Queue(bound).sync_q
     return Rival(face.put, face.get)
 
 
@@ -185,8 +197,10 @@ def _put_get(kind: Callable[[], Any]) -> Rival:
     return Rival(each.put, each.get)
 
 
-def _aiologic() -> Rival:
-    each = need("aiologic").SimpleQueue()
+def _aiologic(bound: int | None = None) -> Rival:
+    """The cheaper of its queues that does it."""
+    aiologic = need("aiologic")
+    each = aiologic.SimpleQueue() if bound is None else aiologic.Queue(bound)
     return Rival(each.green_put, each.green_get)
 
 
@@ -208,6 +222,17 @@ IN_ONE_THREAD: dict[str, Callable[[], Rival]] = BETWEEN_THREADS | {
     "OrderedDict + Lock": partial(_put_get, LockedRows),
     "asyncio.Queue": _asyncio,
 }
+
+
+def bounded(bound: int) -> dict[str, Callable[[], Rival]]:
+    """Between threads, with room for so many."""
+    ours: dict[str, Callable[[], Rival]] = {name: partial(OursBounded, name, bound) for name in IMPLEMENTATIONS}
+    return ours | {
+        "queue.Queue": partial(_put_get, partial(queue.Queue, bound)),
+        "janus": partial(_two_faced, "janus", bound),
+        "culsans": partial(_two_faced, "culsans", bound),
+        "aiologic": partial(_aiologic, bound),
+    }
 
 
 def loops_of_ours(
