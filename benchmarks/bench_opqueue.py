@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import cycle, islice
+from itertools import chain, islice, repeat
 from queue import Queue
+from random import Random
 from typing import Any
 
 from queues import IN_ONE_THREAD, Rival, loops_of_ours
@@ -50,10 +51,25 @@ def _burst(kind: Callable[[], Rival], count: int) -> Round:
     return one_round
 
 
-def _behind(kind: Callable[[], Rival], count: int, *, depth: int) -> Round:
+def _shuffled(count: int) -> Sequence[int]:
+    """Neighbours in line are neighbours neither in memory nor by their hashes."""
+    keys = list(KEYS["int"](count))
+    Random(0).shuffle(keys)
+    return keys
+
+
+DEEP_KEYS: dict[str, Callable[[int], Sequence[Any]]] = {
+    "": KEYS["int"],
+    "shuffled int ": _shuffled,
+    "str ": KEYS["str"],
+}
+
+
+def _behind(kind: Callable[[], Rival], count: int, *, depth: int, key: str) -> Round:
     """`depth` keys wait all the time. All keys exist before, and none comes back while it waits."""
     queue = kind()
-    keys = cycle(KEYS["int"](depth + count))
+    # Not `cycle`, which frees the list at its end: ten million references given back within a round.
+    keys = chain.from_iterable(repeat(DEEP_KEYS[key](depth + count)))
     queue.put_all(islice(keys, depth))
     return lambda: queue.in_turn(islice(keys, count))
 
@@ -91,10 +107,12 @@ def burst(count: int = COUNT) -> Scenario:
     return Scenario(f"all in, then all out, {count:,} keys", _contenders(_burst, IN_ONE_THREAD), count)
 
 
-def behind(depth: int) -> Scenario:
-    kinds = IN_ONE_THREAD if depth < DEEPEST else {name: IN_ONE_THREAD[name] for name in ("native", "SimpleQueue")}
-    contenders = _contenders(partial(_behind, depth=depth), kinds)
-    return Scenario(f"in and out in turn, behind {depth:,} keys", contenders, on_demand=depth >= DEEPEST)
+def behind(depth: int, key: str = "") -> Scenario:
+    """Consecutive ints, unless the kind of key is said."""
+    all_kinds = depth < DEEPEST and not key
+    kinds = IN_ONE_THREAD if all_kinds else {name: IN_ONE_THREAD[name] for name in ("native", "SimpleQueue")}
+    contenders = _contenders(partial(_behind, depth=depth, key=key), kinds)
+    return Scenario(f"in and out in turn, behind {depth:,} {key}keys", contenders, on_demand=depth >= DEEPEST)
 
 
 MERGING = {name: IN_ONE_THREAD[name] for name in ("native", "pure", "OrderedDict + Lock", "OrderedDict + Condition")}
@@ -254,9 +272,7 @@ SCENARIOS = [
     burst(),
     DUPLICATES,
     MOSTLY_DUPLICATES,
-    behind(1_000),
-    behind(100_000),
-    behind(DEEPEST),
+    *(behind(depth, key) for key in DEEP_KEYS for depth in (1_000, 100_000, DEEPEST)),
     *(bulk(size) for size in (1, 10, 100, 1_000, 10_000)),
     Scenario("submit, dequeue, finish_all", loops_of_ours(_submit)),
     Scenario("enqueue, process", loops_of_ours(_process)),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import bench_asyncio
 import bench_threads
 from bench_callgroup import ADD_FINISH, BULK, SHARED_KEYS, pipeline
-from bench_opqueue import DUPLICATES, behind, burst, in_turn
+from bench_opqueue import DEEP_KEYS, DUPLICATES, behind, burst, in_turn
 from scenarios import GIL, Scenario
 
 OURS = "ours"
@@ -38,8 +38,9 @@ class Target(NamedTuple):
     ours: tuple[Scenario, str]
     theirs: tuple[Scenario, str]
     limit: float | None
+    """With the GIL; None: no target, the ratio is shown."""
     free_threaded: float | None = None
-    """The limit where there is no GIL; None: no target there."""
+    """The limit where there is no GIL."""
     statistic: Callable[[float, int, Any], float] = per_operation
     throughput: bool = False
     """How many times theirs ours does in the same time; the limit is the least."""
@@ -122,6 +123,16 @@ def targets(deepest: int) -> list[Target]:
             (behind(deepest), OURS),
             (behind(1_000), OURS),
             2.0,
+        ),
+        *(
+            Target(
+                f"in and out in turn, behind {deepest:,} {key}keys / behind 1,000",
+                (behind(deepest, key), OURS),
+                (behind(1_000, key), OURS),
+                None,
+            )
+            for key in DEEP_KEYS
+            if key
         ),
         Target(
             f"all in, then all out, {deepest:,} keys / 1,000",
