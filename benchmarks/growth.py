@@ -25,7 +25,7 @@ from queues import OURS, Rival, WaitedRows
 from scenarios import KEYS
 
 STATM = Path("/proc/self/statm")
-MEASUREMENTS = 64
+MEASUREMENTS = 400
 
 
 def _dict() -> Rival:
