@@ -1,20 +1,17 @@
 /* How a thread sleeps until its lock is let go.
  *
- * Without the GIL, whoever will let go of it may be about to do so on another processor. To have the system wake
- * a thread there takes tens of microseconds, a hundred times as long as that; so a park looks for a while before it
- * sleeps, and lets others that want its processor go first. How long, it learns: what was worth it is tried again, what
+ * Whoever will let go of it may be about to do so on another processor. To have the system wake a thread there
+ * takes tens of microseconds, a hundred times as long as that; so a park looks for a while before it sleeps, and
+ * lets others that want its processor go first. How long, each thread learns: what was worth it is tried again, what
  * was not is halved, and now and then the full time is tried, since two threads that answer each other late each time
  * would never find out.
  *
- * With the GIL there is nothing to look for: who wakes a thread keeps the GIL until it waits itself.
+ * All of it without the GIL, if there is one: who wakes a thread mostly waits itself soon, and gives it up for that.
  */
 #ifndef INFLIGHT_PARK_H
 #define INFLIGHT_PARK_H
 
 #include <Python.h>
-#include "compat.h"
-
-#ifdef Py_GIL_DISABLED
 
 #ifdef _WIN32
 #include <windows.h>
@@ -24,6 +21,12 @@
 #define inflight_yield() ((void)sched_yield())
 #endif
 
+#ifdef _MSC_VER
+#define INFLIGHT_THREAD_LOCAL __declspec(thread)
+#else
+#define INFLIGHT_THREAD_LOCAL _Thread_local
+#endif
+
 enum {
     INFLIGHT_MOST_LOOKS = 128,      /* some 50 microseconds, if nobody else wants the processor */
     INFLIGHT_FEWEST_LOOKS = 4,
@@ -31,31 +34,27 @@ enum {
     INFLIGHT_TRY_AGAIN = 32         /* one park in so many takes the full time */
 };
 
-static uint64_t inflight_looks = INFLIGHT_MOST_LOOKS, inflight_parks = 0;
+static INFLIGHT_THREAD_LOCAL unsigned inflight_looks = INFLIGHT_MOST_LOOKS, inflight_parks = 0;
 
 static inline int inflight_look_for(PyThread_type_lock lock, long long microseconds) {
-    uint64_t looks = inflight_load(&inflight_looks), look;
+    unsigned looks = inflight_looks, look;
     if (microseconds >= 0 && microseconds <= INFLIGHT_WORTH_LOOKING) return 0;
-    if (inflight_add(&inflight_parks, 1) % INFLIGHT_TRY_AGAIN == 0) looks = INFLIGHT_MOST_LOOKS;
+    if (inflight_parks++ % INFLIGHT_TRY_AGAIN == 0) looks = INFLIGHT_MOST_LOOKS;
     for (look = 0; look < looks; look++) {
         if (PyThread_acquire_lock(lock, NOWAIT_LOCK)) {
-            if (look > 0) inflight_store(&inflight_looks, INFLIGHT_MOST_LOOKS);
+            if (look > 0) inflight_looks = INFLIGHT_MOST_LOOKS;
             return 1;
         }
         inflight_yield();
     }
     looks /= 2;
-    inflight_store(&inflight_looks, looks > INFLIGHT_FEWEST_LOOKS ? looks : INFLIGHT_FEWEST_LOOKS);
+    inflight_looks = looks > INFLIGHT_FEWEST_LOOKS ? looks : INFLIGHT_FEWEST_LOOKS;
     return 0;
 }
 
-#endif
-
 /* For so many microseconds, or for ever if they are negative; a signal ends it. */
 static inline PyLockStatus inflight_park(PyThread_type_lock lock, long long microseconds) {
-#ifdef Py_GIL_DISABLED
     if (inflight_look_for(lock, microseconds)) return PY_LOCK_ACQUIRED;
-#endif
     return PyThread_acquire_lock_timed(lock, microseconds, 1);
 }
 
