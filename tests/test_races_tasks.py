@@ -11,15 +11,18 @@ import random
 import threading
 
 import pytest
-from aio import LoopThread, parked_consumers, run_once, turns, wait_parked
-from helpers import HANG, Worker, key_if_accepted, put, run_concurrently, take_all, wait_consumers, wait_producers
+from aio import LoopThread, nobody_waits, parked_consumers, run_once, turns, wait_parked
+from helpers import HANG, Worker, put, run_concurrently, take_all, wait_consumers, wait_producers
 from racing import Meeting, race, run_both
 
-from inflight import QueueClosedError
+from inflight import OpCancelledError, QueueClosedError, QueueEmptyError, QueueSaturatedDepthError
 
 pytestmark = pytest.mark.usefixtures("tiny_switch_interval")
 
 TURNS = (0, 0, 1, 2, 3)
+
+CONSUMERS = ("adequeue", "adequeue_many", "aprocess")
+PRODUCERS = ("aenqueue", "asubmit")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,48 @@ async def cancel(task, meeting, spin):
     await asyncio.wait({task}, timeout=HANG)
     assert task.done(), "a task hangs"
     return task.cancelled()
+
+
+async def consume_by(queue, call):
+    """The operations that one call takes, their keys released; none once the queue is closed."""
+    taken = []
+
+    async def work(row):
+        taken.append(row)
+
+    try:
+        if call == "aprocess":
+            assert await queue.aprocess(work) is bool(taken)
+        elif call == "adequeue_many":
+            taken += await queue.adequeue_many(2)
+        else:
+            taken.append(await queue.adequeue())
+    except QueueClosedError:
+        pass
+    for row in taken:
+        row.release()
+    return ops_of(taken)
+
+
+def produce_by(queue, call, op):
+    """A coroutine that enqueues under the key of ``op``: that one, or one of its own."""
+    return queue.aenqueue(op.key, op) if call == "aenqueue" else queue.asubmit(op.key)
+
+
+def ops_of(rows):
+    return [op for row in rows for op in row]
+
+
+def balanced(queue, *ops):
+    """Whether these operations, of a row each, are all that ever went through a queue, which is empty."""
+    stats = queue.stats()
+    handed_out = stats.enqueued == stats.dequeued_ops == stats.dequeued_rows == len(set(ops)) == len(ops)
+    return nobody_waits(queue) and handed_out and stats.keys == 0
+
+
+def release(row):
+    row.release()
+    return row
 
 
 def test_a_hand_over_against_a_cancellation(make_queue, loops, witness, rounds):
@@ -114,22 +159,102 @@ def test_a_hand_over_against_a_cancellation_with_another_in_line(make_queue, loo
     assert all(kinds)
 
 
-def test_a_hand_over_to_a_task_against_close(make_queue, loops, witness, rounds):
+def test_rows_for_adequeue_many_against_a_cancellation(make_queue, loops, witness, rounds):
+    """The first row is handed over, and both may be taken; what is not is there, in order."""
+
     def round_(spin):
         queue = make_queue()
+        ops = []
 
-        async def consume():
+        async def consume(meeting):
+            (task,) = await parked_consumers(queue, 1, lambda: queue.adequeue_many(2))
+            cancelled = await cancel(task, meeting, spin)
+            return cancelled, [] if cancelled else task.result()
+
+        cancelled, rows = against(loops[0], consume, lambda: ops.extend(put(queue, "a", "b")), spin)
+        assert cancelled or len(rows) in (1, 2)
+        assert [*ops_of(rows), *ops_of(take_all(queue))] == ops
+        assert balanced(queue, *ops)
+        return cancelled
+
+    race(False, True, round_, 30 * rounds, lambda: witness.unseen("ROW_PUT_BACK", "DELIVERED"))
+
+
+def test_rows_for_adequeue_many_against_its_timeout(make_queue, loops, witness, rounds):
+    def round_(spin):
+        queue = make_queue()
+        ops = []
+
+        async def consume(meeting):
+            meeting.wait(1)
+            spin(1)
             try:
-                return (await queue.adequeue()).key
-            except QueueClosedError:
-                return None
+                return await queue.adequeue_many(2, 0.0003)
+            except QueueEmptyError:
+                return []
 
-        future = loops[0].submit(consume())
+        rows = against(loops[0], consume, lambda: ops.extend(put(queue, "a", "b")), spin)
+        assert [*ops_of(rows), *ops_of(take_all(queue))] == ops
+        assert balanced(queue, *ops)
+        return bool(rows)
+
+    race(True, False, round_, 30 * rounds, lambda: witness.unseen("ROW_PROMISED", "DELIVERED"))
+
+
+def test_a_row_for_aprocess_against_a_cancellation(make_queue, loops, witness, rounds):
+    """Cancelled while it waits, it has not begun, and the row is put back; at work, its operations are cancelled."""
+    unseen = {"cancelled while waiting", "cancelled at work", "finished"}
+
+    def round_(spin):
+        queue = make_queue()
+        ops = []
+        begun = []
+
+        async def work(row):
+            begun.extend(row)
+            # Where it can be cancelled, too.
+            await turns(2)
+            row.finish_all("worked")
+
+        async def consume(meeting):
+            (task,) = await parked_consumers(queue, 1, lambda: queue.aprocess(work))
+            cancelled = await cancel(task, meeting, spin)
+            assert cancelled or task.result() is True
+            return cancelled
+
+        cancelled = against(loops[0], consume, lambda: ops.extend(put(queue, "k")), spin)
+        (op,) = ops
+        if not begun:
+            assert cancelled
+            assert not op.done()
+            assert ops_of(take_all(queue)) == ops
+        else:
+            assert begun == ops
+            if cancelled:
+                assert type(op.exception(0)) is OpCancelledError
+            else:
+                assert op.result(0) == "worked"
+            assert queue.stats().owned == 0
+        assert balanced(queue, op)
+        unseen.discard("finished" if not cancelled else "cancelled at work" if begun else "cancelled while waiting")
+        return bool(begun)
+
+    race(True, False, round_, 30 * rounds, lambda: [*witness.unseen("ROW_PUT_BACK", "DELIVERED"), *unseen])
+
+
+@pytest.mark.parametrize("call", CONSUMERS)
+def test_a_hand_over_to_a_task_against_close(make_queue, loops, witness, rounds, call):
+    def round_(spin):
+        queue = make_queue()
+        future = loops[0].submit(consume_by(queue, call))
         wait_consumers(queue, 1)
 
         def produce():
             spin(0)
-            return key_if_accepted(queue, "k")
+            try:
+                return [queue.submit("k")]
+            except QueueClosedError:
+                return []
 
         def close():
             spin(1)
@@ -137,29 +262,130 @@ def test_a_hand_over_to_a_task_against_close(make_queue, loops, witness, rounds)
 
         accepted = run_both(produce, close)[0]
         assert future.result(HANG) == accepted
-        return accepted
+        assert balanced(queue, *accepted)
+        return bool(accepted)
 
-    race("k", None, round_, 30 * rounds, lambda: witness.unseen("ROW_PROMISED", "DELIVERED"))
+    race(True, False, round_, 30 * rounds, lambda: witness.unseen("ROW_PROMISED", "DELIVERED"))
 
 
-def test_a_promised_slot_against_a_cancellation(make_queue, loops, witness, rounds):
+@pytest.mark.parametrize("call", [*CONSUMERS, *PRODUCERS])
+def test_close_against_the_cancellation_of_a_task(make_queue, loops, witness, rounds, call):
+    """Whichever ends it, it has taken nothing and added nothing."""
+
+    def round_(spin):
+        queue = make_queue(1, None)
+        produces = call in PRODUCERS
+        before = put(queue, "old") if produces else []
+        op = make_queue.impl.Op("new")
+
+        async def wait(meeting):
+            awaited = produce_by(queue, call, op) if produces else consume_by(queue, call)
+            task = asyncio.ensure_future(awaited)
+            await wait_parked(queue, **{"producers" if produces else "consumers": 1})
+            if await cancel(task, meeting, spin):
+                return True
+            assert type(task.exception()) is QueueClosedError if produces else task.result() == []
+            return False
+
+        cancelled = against(loops[0], wait, queue.close, spin)
+        assert ops_of(take_all(queue)) == before
+        assert balanced(queue, *before)
+        return cancelled
+
+    race(False, True, round_, 30 * rounds, lambda: witness.unseen("DELIVERED"))
+
+
+@pytest.mark.parametrize("call", PRODUCERS)
+def test_a_promised_slot_against_a_cancellation(make_queue, loops, witness, rounds, call):
     """The task uses its slot, or gives it up: then it has enqueued nothing, and there is room."""
 
     def round_(spin):
         queue = make_queue(1, None)
-        put(queue, "old")
+        before = put(queue, "old")
+        op = make_queue.impl.Op("new")
 
         async def produce(meeting):
-            task = asyncio.ensure_future(queue.asubmit("new"))
+            task = asyncio.ensure_future(produce_by(queue, call, op))
             await wait_parked(queue, producers=1)
-            return await cancel(task, meeting, spin)
+            if await cancel(task, meeting, spin):
+                return []
+            return [task.result() or op]
 
-        cancelled = against(loops[0], produce, lambda: queue.dequeue(0).release(), spin)
-        assert [row.key for row in take_all(queue)] == ([] if cancelled else ["new"])
-        put(queue, "next")
-        return cancelled
+        taken = []
+        added = against(loops[0], produce, lambda: taken.append(release(queue.dequeue(0))), spin)
+        assert ops_of(taken) == before
+        assert ops_of(take_all(queue)) == added
+        # No slot stays reserved for who has gone.
+        added += put(queue, "next")
+        assert ops_of(take_all(queue)) == added[-1:]
+        assert balanced(queue, *before, *added)
+        return len(added) == 1
 
     race(False, True, round_, 30 * rounds, lambda: witness.unseen("SLOT_USED", "SLOT_GIVEN_UP"))
+
+
+def test_a_promised_slot_against_the_timeout_of_aenqueue(make_queue, loops, witness, rounds):
+    def round_(spin):
+        queue = make_queue(1, None)
+        before = put(queue, "old")
+        op = make_queue.impl.Op("new")
+
+        async def produce(meeting):
+            meeting.wait(1)
+            spin(1)
+            try:
+                await queue.aenqueue("new", op, timeout=0.0003)
+                return [op]
+            except QueueSaturatedDepthError:
+                return []
+
+        taken = []
+        added = against(loops[0], produce, lambda: taken.append(release(queue.dequeue(0))), spin)
+        assert ops_of(taken) == before
+        assert ops_of(take_all(queue)) == added
+        # No slot stays reserved for who has gone.
+        added += put(queue, "next")
+        assert ops_of(take_all(queue)) == added[-1:]
+        assert balanced(queue, *before, *added)
+        return len(added) == 2
+
+    race(True, False, round_, 30 * rounds, lambda: witness.unseen("SLOT_PROMISED", "SLOT_USED"))
+
+
+@pytest.mark.parametrize("call", PRODUCERS)
+def test_a_promised_slot_of_a_task_against_close(make_queue, loops, witness, rounds, call):
+    """It uses the slot, or finds the queue closed."""
+
+    def round_(spin):
+        queue = make_queue(1, None)
+        before = put(queue, "old")
+        op = make_queue.impl.Op("new")
+
+        async def produce():
+            try:
+                return [await produce_by(queue, call, op) or op]
+            except QueueClosedError:
+                return []
+
+        future = loops[0].submit(produce())
+        wait_producers(queue, 1)
+
+        def consume():
+            spin(0)
+            return release(queue.dequeue(0))
+
+        def close():
+            spin(1)
+            queue.close()
+
+        taken = run_both(consume, close)[0]
+        added = future.result(HANG)
+        assert ops_of([taken]) == before
+        assert ops_of(take_all(queue)) == added
+        assert balanced(queue, *before, *added)
+        return bool(added)
+
+    race(True, False, round_, 30 * rounds, lambda: witness.unseen("SLOT_USED", "SLOT_GIVEN_UP", "DELIVERED"))
 
 
 def test_a_promised_slot_that_is_given_up_goes_to_the_next(make_queue, loops, witness, rounds):
