@@ -56,6 +56,8 @@ cdef inline object wait_ask(Wait self, TaskWaiter waiter, bint last):
         return wait_submit(self, waiter, last)
     if self.kind == JOIN:
         return wait_join(self, waiter, last)
+    if self.kind == ENTER:
+        return group_enter(<CallGroup>self.home)
     return wait_complete(self, waiter)
 
 

@@ -39,13 +39,14 @@ cdef enum Kind:
     ENQUEUE
     SUBMIT
     JOIN
+    ENTER
     AWAIT_OP
     AWAIT_GROUP
 
 
 cdef tuple KIND_NAMES = (
     "OpQueue.adequeue", "OpQueue.adequeue_many", "OpQueue.__anext__", "OpQueue.aenqueue", "OpQueue.asubmit",
-    "OpQueue.ajoin", "Op.__await__", "CallGroup.__await__",
+    "OpQueue.ajoin", "CallGroup.__aenter__", "Op.__await__", "CallGroup.__await__",
 )
 
 # What a call that is asked returns instead of an answer.

@@ -138,15 +138,7 @@ cdef class CallGroup:
             group_finish_up(self)
 
     def __enter__(self):
-        cdef uint64_t word
-        while True:
-            word = inflight_load(&self.word)
-            if word & WORD_COMPLETE:
-                raise GroupClosedError("the group is complete")
-            if word & WORD_HOLDS == WORD_HOLDS:
-                raise RuntimeError("the group is entered too often")
-            if inflight_swap(&self.word, word, word + WORD_HOLD):
-                return self
+        return group_enter(self)
 
     def __exit__(self, exc_type, exc, traceback):
         cdef uint64_t word, following
@@ -164,8 +156,9 @@ cdef class CallGroup:
         if (word ^ following) & WORD_COMPLETE != 0:
             group_finish_up(self)
 
-    async def __aenter__(self):
-        return self.__enter__()
+    def __aenter__(self):
+        # Not a coroutine of Cython's: that may have entered, and then lack the memory to say so.
+        return wait_new(ENTER, self, None)
 
     async def __aexit__(self, exc_type, exc, traceback):
         self.__exit__(exc_type, exc, traceback)
@@ -345,6 +338,18 @@ cdef inline bint group_enroll(CallGroup self, uint64_t count) noexcept nogil:
         if inflight_swap(&self.word, word, word + count * <uint64_t>WORD_OP):
             return True
         inflight_count(STEP_REPEATED)
+
+
+cdef object group_enter(CallGroup self):
+    cdef uint64_t word
+    while True:
+        word = inflight_load(&self.word)
+        if word & WORD_COMPLETE:
+            raise GroupClosedError("the group is complete")
+        if word & WORD_HOLDS == WORD_HOLDS:
+            raise RuntimeError("the group is entered too often")
+        if inflight_swap(&self.word, word, word + WORD_HOLD):
+            return self
 
 
 cdef int group_refuse(CallGroup self) except -1:
