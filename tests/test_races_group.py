@@ -256,6 +256,53 @@ def test_add_and_finish_and_seal(impl, witness, rounds):
     race(False, True, round_, 120 * rounds, lambda: witness.unseen("ENROLLED_LATE"))
 
 
+LOOKS = {
+    "responses": lambda results: results.responses,
+    "errors": lambda results: results.errors,
+    "item": lambda results: results["a"],
+    "iteration": list,
+    "items": lambda results: list(results.items()),
+    "len": len,
+    "repr": repr,
+}
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_first_looks_at_results_meet(impl, rounds, reduced):
+    """What is made, or fetched from the group, for the first look is the same for all who look at once."""
+    error = ValueError("failed")
+    entries = [("a", 1), ("b", 2), ("a", 3), *((key, key) for key in range(20))]
+    names = [*LOOKS]
+    for number in range(60 * rounds):
+        passed = []
+        group = impl.CallGroup(passed.append)
+        with group:
+            for key, msg in entries:
+                # Nobody else has it then, so that the group may stow it away.
+                group.add(key, msg).finish(msg, error=error if key == "b" else None)
+        results = passed[0] if reduced else group.result(0)
+        del group, passed
+
+        # Each look is the first in turn, of two threads at once.
+        def look(start, results=results, number=number):
+            turn = (number + start) % len(names)
+            return {name: LOOKS[name](results) for name in names[turn:] + names[:turn]}
+
+        answers = run_concurrently([lambda start=start, look=look: look(start) for start in (0, 0, 1, 2)])
+        responses = answers[0]["responses"]
+        assert [(op.key, op.msg) for op, _, _ in responses] == entries
+        assert [result for _, result, _ in responses] == [None if key == "b" else msg for key, msg in entries]
+        by_key = {response.op.key: response for response in responses}
+        for seen in answers:
+            assert seen["responses"] == responses
+            assert seen["errors"] == (error,)
+            assert seen["item"] == responses[2]
+            assert seen["iteration"] == list(by_key)
+            assert seen["items"] == list(by_key.items())
+            assert seen["len"] == 22
+            assert seen["repr"] == "<Results of 23 operations, 1 failed>"
+
+
 def test_drop_of_a_group_against_the_last_finish(impl, rounds):
     for _ in range(100 * rounds):
         calls = []
