@@ -162,6 +162,19 @@ def submit(scene):
 
 
 @call
+def submit_waits_for_room(scene):
+    scene.ready(*range(DEPTH))
+    scene.when_parked = scene.take
+
+    def submits():
+        op = scene.queue.submit("new", timeout=scene.patience)
+        scene.brought.append(op)
+        return op
+
+    return submits
+
+
+@call
 def dequeue(scene):
     scene.ready("a", "a", "b")
     return lambda: scene.queue.dequeue(0)
@@ -433,6 +446,16 @@ def aiter_needs_no_loop(scene):
 def aenqueue_needs_no_loop(scene):
     op = scene.bring("new")
     return lambda: drive(scene.queue.aenqueue("new", op))
+
+
+@call
+def asubmit_needs_no_loop(scene):
+    def submits():
+        op = drive(scene.queue.asubmit("new"))
+        if op is not None:
+            scene.brought.append(op)
+
+    return submits
 
 
 def drive(coroutine):

@@ -242,6 +242,7 @@ ASYNC_WAITS = {
     "aiterate": ("scene.got.append(await anext(aiter(scene.queue)))", "", "scene.put('a', timeout=20)"),
     "aprocess": ("await scene.queue.aprocess(acount)", "", "scene.put('a', timeout=20)"),
     "aenqueue": ("await aput(scene)", "scene.fill()", "make_room(scene)"),
+    "asubmit": ("await scene.queue.asubmit('new')", "scene.fill()", "make_room(scene)"),
     "ajoin": ("await scene.queue.ajoin()", "scene.put('old')", "empty(scene)"),
     "await op": ("await scene.op", "scene.op = scene.group.add(1)", "finish(scene)"),
     "await group": ("await scene.other", "others(scene)", "finish(scene)"),

@@ -18,6 +18,7 @@ WAITS = {
     "dequeue_many": ("[row.key for row in queue.dequeue_many(3)] == ['new']", "queue.submit('new')"),
     "join": ("full.join() is True", "full.dequeue(0).release()"),
     "enqueue": ("full.enqueue('b', Op('b'), timeout=None) is None", "full.dequeue(0)"),
+    "submit": ("full.submit('b', timeout=None).key == 'b'", "full.dequeue(0)"),
     "op": ("op.result() == 5", "op.finish(5)"),
     "group": ("group.result()[1].result == 5", "op.finish(5)"),
     "close": ("list(queue) == []", "queue.close()"),
