@@ -14,6 +14,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Literal
 
+from . import _results
+
 __all__ = ["IMPLEMENTATION", "CallGroup", "DedupeQueue", "Op", "OpQueue", "OpSet", "OpWindow"]
 
 IMPLEMENTATION: Literal["native", "pure"]
@@ -52,3 +54,6 @@ if TYPE_CHECKING or IMPLEMENTATION == "pure":
     from ._pure import CallGroup, DedupeQueue, Op, OpQueue, OpSet, OpWindow
 else:
     from ._native import CallGroup, DedupeQueue, Op, OpQueue, OpSet, OpWindow
+
+# What its annotations name, for whoever evaluates them: it is there before these classes are.
+vars(_results).update(CallGroup=CallGroup, Op=Op)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import typing
 from collections.abc import Mapping
 
 import pytest
 
-from inflight import Response, Results
+from inflight import Op, Response, Results
 
 
 @pytest.fixture
@@ -20,6 +21,12 @@ def made(impl):
     ops[1].finish(error=ValueError("b"))
     ops[2].finish(3)
     return group.result(), ops
+
+
+@pytest.mark.parametrize("shown", [Response, Results, *(each for each in vars(Results).values() if callable(each))])
+def test_annotations_can_be_evaluated(shown):
+    hints = typing.get_type_hints(shown)
+    assert shown is not Response or hints["op"].__origin__ is Op
 
 
 def test_is_a_mapping_in_the_order_keys_were_first_added(made):
