@@ -163,73 +163,53 @@ def bulk(size: int) -> Scenario:
     return Scenario(f"add_many, enqueue_many, dequeue_many by {size:,}, finish_all", contenders)
 
 
-def _futures(count: int) -> Round:
-    keys = KEYS["int"](count)
-
-    def one_round() -> None:
-        for _key in keys:
-            future: Future[None] = Future()
-            future.set_result(None)
-
-    return one_round
+def _of_futures(name: str, work: Callable[[Sequence[Any]], None]) -> dict[str, Contender]:
+    """The contender of which a round is `work(keys)`."""
+    return {name: lambda count: partial(work, KEYS["int"](count))}
 
 
-def _wait_for_futures(count: int) -> Round:
-    keys = KEYS["int"](count)
-
-    def one_round() -> None:
-        futures: list[Future[None]] = [Future() for _key in keys]
-        for future in futures:
-            future.set_result(None)
-        wait(futures)
-
-    return one_round
+def _finish_futures(keys: Sequence[Any]) -> None:
+    for _key in keys:
+        future: Future[None] = Future()
+        future.set_result(None)
 
 
-def _futures_through_a_queue(count: int) -> Round:
-    keys = KEYS["int"](count)
+def _wait_for_futures(keys: Sequence[Any]) -> None:
+    futures: list[Future[None]] = [Future() for _key in keys]
+    for future in futures:
+        future.set_result(None)
+    wait(futures)
+
+
+def _futures_through_a_queue(keys: Sequence[Any]) -> None:
     waiting = queue.SimpleQueue[Future[None]]()
-
-    def one_round() -> None:
-        put, get = waiting.put, waiting.get
-        futures = []
-        for _key in keys:
-            future: Future[None] = Future()
-            futures.append(future)
-            put(future)
-            get().set_result(None)
-        wait(futures)
-
-    return one_round
+    put, get = waiting.put, waiting.get
+    futures = []
+    for _key in keys:
+        future: Future[None] = Future()
+        futures.append(future)
+        put(future)
+        get().set_result(None)
+    wait(futures)
 
 
-def _call_back_futures(count: int) -> Round:
-    keys = KEYS["int"](count)
-
-    def one_round() -> None:
-        for _key in keys:
-            future: Future[None] = Future()
-            future.add_done_callback(id)
-            future.set_result(None)
-
-    return one_round
+def _call_back_futures(keys: Sequence[Any]) -> None:
+    for _key in keys:
+        future: Future[None] = Future()
+        future.add_done_callback(id)
+        future.set_result(None)
 
 
-def _read_futures(read: Callable[[list[Future[None]]], object], count: int) -> Round:
-    keys = KEYS["int"](count)
+def _read_futures(read: Callable[[list[Future[None]]], object], keys: Sequence[Any]) -> None:
     error = ValueError()
-
-    def one_round() -> None:
-        futures: list[Future[None]] = [Future() for _key in keys]
-        for number, future in enumerate(futures):
-            if number % 2:
-                future.set_exception(error)
-            else:
-                future.set_result(None)
-        wait(futures)
-        read(futures)
-
-    return one_round
+    futures: list[Future[None]] = [Future() for _key in keys]
+    for number, future in enumerate(futures):
+        if number % 2:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+    wait(futures)
+    read(futures)
 
 
 def _endings(futures: list[Future[None]]) -> object:
@@ -248,7 +228,7 @@ def _raised_by_hand(futures: list[Future[None]]) -> None:
 
 
 def _reading_all(name: str, ours: Callable[[Any], object], theirs: Callable[[list[Future[None]]], object]) -> Scenario:
-    contenders = _of_ours(partial(_read_whole, ours)) | {"Future + wait": partial(_read_futures, theirs)}
+    contenders = _of_ours(partial(_read_whole, ours)) | _of_futures("Future + wait", partial(_read_futures, theirs))
     return Scenario(f"add_many, then finish, half fail, then {name}", contenders)
 
 
@@ -261,14 +241,14 @@ def _reading(name: str, read: Callable[[Any, Sequence[Any]], None]) -> Scenario:
     return Scenario(f"{name} of an open group", {each: partial(contender, each) for each in IMPLEMENTATIONS})
 
 
-FUTURES = {"Future + SimpleQueue": _futures_through_a_queue}
+FUTURES = _of_futures("Future + SimpleQueue", _futures_through_a_queue)
 
 
 def pipeline(key: str) -> Scenario:
     return Scenario(f"add, enqueue, dequeue, finish_all, {key} keys", _of_ours(_pipeline, key=key) | FUTURES)
 
 
-ADD_FINISH = Scenario("add and finish in turn", _of_ours(_add_finish) | {"Future": _futures})
+ADD_FINISH = Scenario("add and finish in turn", _of_ours(_add_finish) | _of_futures("Future", _finish_futures))
 SHARED_KEYS = Scenario("add, enqueue, dequeue, finish_all, ten groups share the keys", _of_ours(_shared_keys))
 BULK = bulk(BATCHES[-1])
 SCENARIOS = [
@@ -276,10 +256,11 @@ SCENARIOS = [
     SHARED_KEYS,
     *(bulk(size) for size in BATCHES),
     ADD_FINISH,
-    Scenario("add_many, then finish", _of_ours(_add_many_finish) | {"Future + wait": _wait_for_futures}),
-    Scenario("groups of one: add, seal, finish", _of_ours(_groups_of_one) | {"Future": _futures}),
+    Scenario("add_many, then finish", _of_ours(_add_many_finish) | _of_futures("Future + wait", _wait_for_futures)),
+    Scenario("groups of one: add, seal, finish", _of_ours(_groups_of_one) | _of_futures("Future", _finish_futures)),
     Scenario(
-        "groups of one: add_done_callback, add, seal, finish", _of_ours(_call_back) | {"Future": _call_back_futures}
+        "groups of one: add_done_callback, add, seal, finish",
+        _of_ours(_call_back) | _of_futures("Future", _call_back_futures),
     ),
     Scenario("add_many, then finish, then read all results", _of_ours(_read_results)),
     _reading_all("responses", _responses, _endings),

@@ -11,12 +11,28 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
-from queues import OursBounded, Rival
-from scenarios import IMPLEMENTATIONS, need
+from queues import OursBounded, Rival, aiologic_queue, two_faced_queue
+from scenarios import IMPLEMENTATIONS
 
 
 class Joined(Rival):
-    """A queue with an end for threads and one for tasks, either way."""
+    """A queue with an end for threads and one for tasks, either way. A subclass says how a task puts."""
+
+    def __init__(
+        self, put: Callable[[Any], object], get: Callable[[], object], aget: Callable[[], Awaitable[object]]
+    ) -> None:
+        super().__init__(put, get)
+        self.aget = aget
+
+    async def aget_all(self, items: Iterable[Any]) -> None:
+        """As many as there are items."""
+        aget = self.aget
+        for _ in items:
+            _item = await aget()
+
+
+class Awaited(Joined):
+    """A task awaits that it may put."""
 
     def __init__(
         self,
@@ -25,22 +41,15 @@ class Joined(Rival):
         aput: Callable[[Any], Awaitable[object]],
         aget: Callable[[], Awaitable[object]],
     ) -> None:
-        super().__init__(put, get)
+        super().__init__(put, get, aget)
         self.aput = aput
-        self.aget = aget
 
     async def aput_items(self, items: Iterable[Any]) -> None:
         aput = self.aput
         for item in items:
             await aput(item)
 
-    async def aget_all(self, items: Iterable[Any]) -> None:
-        """As many as there are items."""
-        aget = self.aget
-        for _ in items:
-            _item = await aget()
-
-    async def aanswer(self, back: Joined, items: Iterable[Any]) -> None:
+    async def aanswer(self, back: Awaited, items: Iterable[Any]) -> None:
         aget, aput = self.aget, back.aput
         for item in items:
             _item = await aget()
@@ -69,19 +78,16 @@ class OursJoined(OursBounded):
 
 
 def _two_faced(name: str, bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
-    """Of janus, and of culsans, which has the same interface."""
-    each = need(name).Queue(bound or 0)
-    return Joined(each.sync_q.put, each.sync_q.get, each.async_q.put, each.async_q.get)
+    each = two_faced_queue(name, bound)
+    return Awaited(each.sync_q.put, each.sync_q.get, each.async_q.put, each.async_q.get)
 
 
 def _aiologic(bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
-    """The cheaper of its queues that does it."""
-    aiologic = need("aiologic")
-    each = aiologic.SimpleQueue() if bound is None else aiologic.Queue(bound)
-    return Joined(each.green_put, each.green_get, each.async_put, each.async_get)
+    each = aiologic_queue(bound)
+    return Awaited(each.green_put, each.green_get, each.async_put, each.async_get)
 
 
-class ByHand(Rival):
+class ByHand(Joined):
     """What the standard library has: a queue for either direction, and a thread asks the loop to put. A task puts by a
     plain call, as it never waits.
     """
@@ -90,19 +96,13 @@ class ByHand(Rival):
         to_task = asyncio.Queue[Any]()
         to_thread = queue.SimpleQueue[Any]()
         put: Callable[[Any], object] = partial(loop.call_soon_threadsafe, to_task.put_nowait)  # type: ignore[arg-type]
-        super().__init__(put, to_thread.get)
-        self.aget = to_task.get
+        super().__init__(put, to_thread.get, to_task.get)
         self.put_from_task = to_thread.put
 
     async def aput_items(self, items: Iterable[Any]) -> None:
         put = self.put_from_task
         for item in items:
             put(item)
-
-    async def aget_all(self, items: Iterable[Any]) -> None:
-        aget = self.aget
-        for _ in items:
-            _item = await aget()
 
     async def aanswer(self, back: ByHand, items: Iterable[Any]) -> None:
         aget, put = self.aget, back.put_from_task
@@ -114,7 +114,7 @@ class ByHand(Rival):
 def _in_one_loop(bound: int | None, _: asyncio.AbstractEventLoop) -> Joined:
     """For tasks alone."""
     each = asyncio.Queue[Any](bound or 0)
-    return Joined(each.put_nowait, each.get_nowait, each.put, each.get)
+    return Awaited(each.put_nowait, each.get_nowait, each.put, each.get)
 
 
 Kind = Callable[[int | None, asyncio.AbstractEventLoop], Any]

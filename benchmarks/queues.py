@@ -186,9 +186,19 @@ class OursBounded(Ours):
             enqueue(op.key, op, timeout=None)
 
 
-def _two_faced(name: str, bound: int = 0) -> Rival:
+def two_faced_queue(name: str, bound: int | None) -> Any:
     """Of janus, and of culsans, which has the same interface."""
-    face = need(name).Queue(bound).sync_q
+    return need(name).Queue(bound or 0)
+
+
+def aiologic_queue(bound: int | None) -> Any:
+    """The cheaper of its queues that does it."""
+    aiologic = need("aiologic")
+    return aiologic.SimpleQueue() if bound is None else aiologic.Queue(bound)
+
+
+def _two_faced(name: str, bound: int | None = None) -> Rival:
+    face = two_faced_queue(name, bound).sync_q
     return Rival(face.put, face.get)
 
 
@@ -198,9 +208,7 @@ def _put_get(kind: Callable[[], Any]) -> Rival:
 
 
 def _aiologic(bound: int | None = None) -> Rival:
-    """The cheaper of its queues that does it."""
-    aiologic = need("aiologic")
-    each = aiologic.SimpleQueue() if bound is None else aiologic.Queue(bound)
+    each = aiologic_queue(bound)
     return Rival(each.green_put, each.green_get)
 
 

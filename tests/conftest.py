@@ -249,6 +249,13 @@ def collect() -> Any:
     return collect
 
 
+@pytest.fixture(scope="module")
+def loops() -> Iterator[tuple[Any, Any]]:
+    """Two loops, each in its thread."""
+    with aio.LoopThread() as one, aio.LoopThread() as other:
+        yield one, other
+
+
 @pytest.fixture
 def cli(impl: Any, tmp_path: Path) -> command_line.Cli:
     """``inflight run`` in a directory of its own."""

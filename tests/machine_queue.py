@@ -161,17 +161,18 @@ class QueueSide(Side):
     def with_row(self, number, error, in_task):
         row, real = self.held.pop(number)
 
+        def work():
+            if error is not None:
+                self.cyclic = True
+                raise error("no")
+
         def block():
             with real:
-                if error is not None:
-                    self.cyclic = True
-                    raise error("no")
+                work()
 
         async def async_block():
             async with real:
-                if error is not None:
-                    self.cyclic = True
-                    raise error("no")
+                work()
 
         # What a coroutine makes of a StopIteration is the interpreter's business.
         in_task = in_task and error is not StopIteration

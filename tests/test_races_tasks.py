@@ -1,7 +1,6 @@
 """Queues, operations and groups: waits of tasks, and what ends them, run into calls of threads.
 
-The loop runs in a thread of its own; its task is cancelled there, at an instant that the race chooses,
-while the main thread does the rest. See racing.py and witness.py.
+See racing_tasks.py and witness.py; producers that wait for room are in test_races_slots.py.
 """
 
 from __future__ import annotations
@@ -11,93 +10,14 @@ import random
 import threading
 
 import pytest
-from aio import LoopThread, nobody_waits, parked_consumers, run_once, turns, wait_parked
-from helpers import HANG, Worker, put, run_concurrently, take_all, wait_consumers, wait_producers
+from aio import parked_consumers, run_once, turns, wait_parked
+from helpers import HANG, Worker, put, run_concurrently, take_all, wait_consumers
 from racing import Meeting, race, run_both
+from racing_tasks import CONSUMERS, PRODUCERS, against, balanced, cancel, consume_by, ops_of, produce_by
 
-from inflight import OpCancelledError, QueueClosedError, QueueEmptyError, QueueSaturatedDepthError
+from inflight import OpCancelledError, QueueClosedError, QueueEmptyError
 
 pytestmark = pytest.mark.usefixtures("tiny_switch_interval")
-
-TURNS = (0, 0, 1, 2, 3)
-
-CONSUMERS = ("adequeue", "adequeue_many", "aprocess")
-PRODUCERS = ("aenqueue", "asubmit")
-
-
-@pytest.fixture(scope="module")
-def loops():
-    """Two loops, each in its thread."""
-    with LoopThread() as one, LoopThread() as other:
-        yield one, other
-
-
-def against(loop, coroutine, act, spin):
-    """``coroutine(meeting)`` on the loop against ``act()`` here; the result of the first."""
-    meeting = Meeting()
-    future = loop.submit(coroutine(meeting))
-    try:
-        meeting.wait(0)
-        spin(0)
-        act()
-    except BaseException:
-        meeting.leave()
-        raise
-    return future.result(HANG)
-
-
-async def cancel(task, meeting, spin):
-    """Cancel it when both sides are there, or some turns of the loop later; whether that ended it."""
-    meeting.wait(1)
-    spin(1)
-    # The wake-up may be on its way, or delivered, or not sent.
-    await turns(random.choice(TURNS))
-    task.cancel()
-    await asyncio.wait({task}, timeout=HANG)
-    assert task.done(), "a task hangs"
-    return task.cancelled()
-
-
-async def consume_by(queue, call):
-    """The operations that one call takes, their keys released; none once the queue is closed."""
-    taken = []
-
-    async def work(row):
-        taken.append(row)
-
-    try:
-        if call == "aprocess":
-            assert await queue.aprocess(work) is bool(taken)
-        elif call == "adequeue_many":
-            taken += await queue.adequeue_many(2)
-        else:
-            taken.append(await queue.adequeue())
-    except QueueClosedError:
-        pass
-    for row in taken:
-        row.release()
-    return ops_of(taken)
-
-
-def produce_by(queue, call, op):
-    """A coroutine that enqueues under the key of ``op``: that one, or one of its own."""
-    return queue.aenqueue(op.key, op) if call == "aenqueue" else queue.asubmit(op.key)
-
-
-def ops_of(rows):
-    return [op for row in rows for op in row]
-
-
-def balanced(queue, *ops):
-    """Whether these operations, of a row each, are all that ever went through a queue, which is empty."""
-    stats = queue.stats()
-    handed_out = stats.enqueued == stats.dequeued_ops == stats.dequeued_rows == len(set(ops)) == len(ops)
-    return nobody_waits(queue) and handed_out and stats.keys == 0
-
-
-def release(row):
-    row.release()
-    return row
 
 
 def test_a_hand_over_against_a_cancellation(make_queue, loops, witness, rounds):
@@ -293,131 +213,6 @@ def test_close_against_the_cancellation_of_a_task(make_queue, loops, witness, ro
         return cancelled
 
     race(False, True, round_, 30 * rounds, lambda: witness.unseen("DELIVERED"))
-
-
-@pytest.mark.parametrize("call", PRODUCERS)
-def test_a_promised_slot_against_a_cancellation(make_queue, loops, witness, rounds, call):
-    """The task uses its slot, or gives it up: then it has enqueued nothing, and there is room."""
-
-    def round_(spin):
-        queue = make_queue(1, None)
-        before = put(queue, "old")
-        op = make_queue.impl.Op("new")
-
-        async def produce(meeting):
-            task = asyncio.ensure_future(produce_by(queue, call, op))
-            await wait_parked(queue, producers=1)
-            if await cancel(task, meeting, spin):
-                return []
-            return [task.result() or op]
-
-        taken = []
-        added = against(loops[0], produce, lambda: taken.append(release(queue.dequeue(0))), spin)
-        assert ops_of(taken) == before
-        assert ops_of(take_all(queue)) == added
-        # No slot stays reserved for who has gone.
-        added += put(queue, "next")
-        assert ops_of(take_all(queue)) == added[-1:]
-        assert balanced(queue, *before, *added)
-        return len(added) == 1
-
-    race(False, True, round_, 30 * rounds, lambda: witness.unseen("SLOT_USED", "SLOT_GIVEN_UP"))
-
-
-def test_a_promised_slot_against_the_timeout_of_aenqueue(make_queue, loops, witness, rounds):
-    def round_(spin):
-        queue = make_queue(1, None)
-        before = put(queue, "old")
-        op = make_queue.impl.Op("new")
-
-        async def produce(meeting):
-            meeting.wait(1)
-            spin(1)
-            try:
-                await queue.aenqueue("new", op, timeout=0.0003)
-                return [op]
-            except QueueSaturatedDepthError:
-                return []
-
-        taken = []
-        added = against(loops[0], produce, lambda: taken.append(release(queue.dequeue(0))), spin)
-        assert ops_of(taken) == before
-        assert ops_of(take_all(queue)) == added
-        # No slot stays reserved for who has gone.
-        added += put(queue, "next")
-        assert ops_of(take_all(queue)) == added[-1:]
-        assert balanced(queue, *before, *added)
-        return len(added) == 2
-
-    race(True, False, round_, 30 * rounds, lambda: witness.unseen("SLOT_PROMISED", "SLOT_USED"))
-
-
-@pytest.mark.parametrize("call", PRODUCERS)
-def test_a_promised_slot_of_a_task_against_close(make_queue, loops, witness, rounds, call):
-    """It uses the slot, or finds the queue closed."""
-
-    def round_(spin):
-        queue = make_queue(1, None)
-        before = put(queue, "old")
-        op = make_queue.impl.Op("new")
-
-        async def produce():
-            try:
-                return [await produce_by(queue, call, op) or op]
-            except QueueClosedError:
-                return []
-
-        future = loops[0].submit(produce())
-        wait_producers(queue, 1)
-
-        def consume():
-            spin(0)
-            return release(queue.dequeue(0))
-
-        def close():
-            spin(1)
-            queue.close()
-
-        taken = run_both(consume, close)[0]
-        added = future.result(HANG)
-        assert ops_of([taken]) == before
-        assert ops_of(take_all(queue)) == added
-        assert balanced(queue, *before, *added)
-        return bool(added)
-
-    race(True, False, round_, 30 * rounds, lambda: witness.unseen("SLOT_USED", "SLOT_GIVEN_UP", "DELIVERED"))
-
-
-def test_a_promised_slot_that_is_given_up_goes_to_the_next(make_queue, loops, witness, rounds):
-    def round_(spin):
-        queue = make_queue(1, None)
-        put(queue, "old")
-        parked = threading.Semaphore(0)
-
-        async def produce(meeting):
-            task = asyncio.ensure_future(queue.asubmit("first"))
-            await wait_parked(queue, producers=1)
-            parked.release()
-            return await cancel(task, meeting, spin)
-
-        meeting = Meeting()
-        future = loops[0].submit(produce(meeting))
-        assert parked.acquire(timeout=HANG)
-        second = Worker(queue.submit, "second", timeout=HANG)
-        wait_producers(queue, 2)
-        meeting.wait(0)
-        spin(0)
-        queue.dequeue(0).release()
-        cancelled = future.result(HANG)
-        if not cancelled:
-            row = queue.dequeue(0)
-            assert row.key == "first"
-            row.release()
-        second.result()
-        assert [row.key for row in take_all(queue)] == ["second"]
-        return cancelled
-
-    race(False, True, round_, 30 * rounds, lambda: witness.unseen("SLOT_PROMISED", "SLOT_GIVEN_UP"))
 
 
 def test_a_hand_over_against_the_timeout_of_a_task(make_queue, loops, witness, rounds):
