@@ -281,7 +281,7 @@ cdef int mailbox_deliver(Mailbox self) except -1:
             continue
         inflight_count(DELIVERED)
         if waiter.wakeup is None:
-            # Stepped by hand: nobody is to look now, so that what comes next is to be told again.
+            # Nobody is resumed: it is stepped by hand, or about to look. So what comes next is told again.
             waiter.forget_wake()
             continue
         waiter.woken = True
