@@ -65,6 +65,7 @@ from inflight._arguments import limit as check_limit
 from inflight._arguments import seconds as check_seconds
 from inflight._arguments import shown
 from inflight._arguments import window as check_window
+from inflight._exited import EXITED
 from inflight._fork import in_child
 from inflight._report import PASSED_ON, report, to_raise
 from inflight._results import Results

@@ -187,6 +187,16 @@ cdef inline Wait wait_new(Kind kind, object home, object timeout):
     return wait
 
 
+cdef bint is_lack_of_memory(object error):
+    # Whether Cython says that it cannot await an object, where there was no memory to await it: in its own
+    # frame, not further down in the object's.
+    cdef object traceback
+    if type(error) is not TypeError or type(error.__cause__) is not MemoryError:
+        return False
+    traceback = error.__traceback__
+    return traceback is None or traceback.tb_next is None
+
+
 # ---- the coroutine ------------------------------------------------------------------------------
 
 

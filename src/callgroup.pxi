@@ -160,8 +160,9 @@ cdef class CallGroup:
         # Not a coroutine of Cython's: that may have entered, and then lack the memory to say so.
         return wait_new(ENTER, self, None)
 
-    async def __aexit__(self, exc_type, exc, traceback):
+    def __aexit__(self, exc_type, exc, traceback):
         self.__exit__(exc_type, exc, traceback)
+        return EXITED
 
     @property
     def outstanding(self):

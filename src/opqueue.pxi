@@ -314,12 +314,7 @@ cdef class OpQueue:
         >>> queue
         <OpQueue 0 of 10 keys waiting, closed>
         """
-        cdef WakeChain wake = WakeChain(NULL, NULL)
-        cdef double now = self.now()
-        inflight_lock(&self.engine.lock)
-        engine_close(&self.engine, now, &wake)
-        inflight_unlock(&self.engine.lock)
-        wake_all(&wake)
+        queue_close(self)
 
     @property
     def closed(self):
@@ -478,6 +473,9 @@ cdef class OpQueue:
         try:
             await fn(row)
         except BaseException as error:
+            if is_lack_of_memory(error):
+                opset_fail(row, error.__cause__)
+                raise error.__cause__
             opset_fail(row, error)
             if is_of(error, StopIteration):
                 # What a coroutine makes of it; Cython would call it a generator.
@@ -592,13 +590,19 @@ cdef class OpQueue:
         return self
 
     def __exit__(self, exc_type, exc, traceback):
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            # An override; whoever waits must learn of the end all the same.
+            queue_close(self)
+            raise
 
     async def __aenter__(self):
         return self
 
-    async def __aexit__(self, exc_type, exc, traceback):
-        self.close()
+    def __aexit__(self, exc_type, exc, traceback):
+        self.__exit__(exc_type, exc, traceback)
+        return EXITED
 
     def __repr__(self):
         of = "" if self._depth is None else f" of {self._depth}"
@@ -634,6 +638,14 @@ cdef class OpQueue:
         with nogil:
             index_free(&self.engine.index)
             alike_free(&self.engine.alike)
+
+
+cdef void queue_close(OpQueue self) noexcept:
+    cdef WakeChain wake = WakeChain(NULL, NULL)
+    inflight_lock(&self.engine.lock)
+    engine_close(&self.engine, &wake)
+    inflight_unlock(&self.engine.lock)
+    wake_all(&wake)
 
 
 cdef bint queue_is_closed(OpQueue self) noexcept:

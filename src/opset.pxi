@@ -168,8 +168,9 @@ cdef class OpSet:
     async def __aenter__(self):
         return self
 
-    async def __aexit__(self, exc_type, exc, traceback):
+    def __aexit__(self, exc_type, exc, traceback):
         self.__exit__(exc_type, exc, traceback)
+        return EXITED
 
     def __len__(self):
         return <Py_ssize_t>opset_content(self).count

@@ -273,9 +273,6 @@ def _attempt(
             failing.end()
         if kind is SystemError and str(error).endswith(UNRAISED):
             kind = MemoryError
-        if isinstance(error.__cause__, MemoryError):
-            # From within Cython, which says in its own words that it cannot await.
-            kind = MemoryError
         if kind is not MemoryError and (expected is None or kind is not expected.kind):
             text = "".join(traceback.format_exception(error))
     else:

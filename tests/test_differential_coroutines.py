@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Coroutines of Cython's, which says in its own words what cannot be sent or thrown, and takes it for the end.
-CYTHON = {"aprocess", "aexit"}
+CYTHON = {"aprocess"}
 UNFIT = {"send 1", "throw a number", "throw the class of a number"}
 
 STEPS: dict[str, Callable[[Any], Any]] = {

@@ -7,6 +7,7 @@ then one that is stopped, and runs with memory afterwards.
 from __future__ import annotations
 
 import asyncio
+import types
 from functools import partial
 
 import pytest
@@ -260,6 +261,11 @@ def end_at_work(impl, how):
     assert not failed or outcome.kind is not StopIteration
 
 
+@types.coroutine
+def pause():
+    yield
+
+
 def block_of(impl, what):
     """What has a block, with an operation in it, and the queue."""
     queue = impl.DedupeQueue(None, None)
@@ -288,32 +294,30 @@ def enter_a_block(impl, what):
 
 @table.case("queue", "group", "row", "failing_row")
 def leave_a_block(impl, what):
-    """It is left, or it is not, for want of what it takes to await its end: then its user still has what it had."""
+    """It is left, whatever it takes to say so, or to await that it was."""
     block, op, queue = block_of(impl, what.removeprefix("failing_"))
     error = ZeroDivisionError() if what == "failing_row" else None
     if what == "group":
         op.finish()
-        # Not complete, since it has one more.
+        # One that is not complete yet.
         block = impl.CallGroup()
-        block.__enter__()
-    kept = Kept(block.__aexit__(error and type(error), error, None))
-    outcome = yield kept.step
-    kept.hand.close()
-    assert kept.value is None
+
+    async def use():
+        async with block:
+            await pause()
+
+    hand = Hand(use())
+    hand.step()
+    outcome = yield partial(hand.steps.throw, error) if error else hand.step
+    hand.close()
     queue._check()
     if what == "queue":
-        assert queue.closed or outcome.refused
+        assert queue.closed
     elif what == "group":
-        assert block.done() or outcome.refused
-        if not block.done():
-            block.__exit__(None, None, None)
         assert block.done()
     else:
-        left = queue.stats().owned == 0
-        assert left or outcome.refused
-        assert op.done() is (left and error is not None)
-        block.release()
         assert queue.stats().owned == 0
+        assert op.done() is (error is not None) or outcome.refused
     op.try_finish()
 
 

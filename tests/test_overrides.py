@@ -80,3 +80,27 @@ def test_of_a_queue(impl, calls, kind):
         *["process", "dequeue", "__iter__", "dequeue"],
         *["close", "__aiter__", "__exit__", "close"],
     ]
+
+
+@pytest.mark.parametrize("entry", ["with", "async with"])
+def test_a_block_closes_its_queue_even_if_an_override_fails_to(impl, entry):
+    class Broken(impl.OpQueue):
+        def close(self):
+            raise LookupError("broken")
+
+    queue = Broken(None, None)
+    ended = []
+
+    async def use():
+        async with queue:
+            consumer = asyncio.create_task(anext(aiter(queue), "over"))
+            await asyncio.sleep(0)
+            consumer.add_done_callback(lambda task: ended.append(task.result()))
+
+    with pytest.raises(LookupError, match="broken"):
+        if entry == "with":
+            with queue:
+                pass
+        else:
+            asyncio.run(use())
+    assert queue.closed

@@ -6,6 +6,7 @@ the tests at the end, which say what a user can tell the implementations apart b
 
 from __future__ import annotations
 
+import asyncio
 import collections.abc
 import copy
 import gc
@@ -429,7 +430,6 @@ AWAITED = {
     "ajoin": lambda queue, op: queue.ajoin(),
     "aprocess": lambda queue, op: queue.aprocess(print),
     "__aenter__": lambda queue, op: queue.__aenter__(),
-    "__aexit__": lambda queue, op: queue.__aexit__(None, None, None),
     "__anext__": lambda queue, op: aiter(queue).__anext__(),
 }
 
@@ -442,10 +442,37 @@ def test_what_is_awaited_is_a_coroutine(native, pure, name):
         assert inspect.isawaitable(made)
         assert made.__name__ == name
         assert made.__qualname__ == f"OpQueue.{name}"
-        assert repr(made).startswith("<coroutine ") or name in ("aprocess", "__aenter__", "__aexit__")
+        assert repr(made).startswith("<coroutine ") or name in ("aprocess", "__aenter__")
         assert made.__await__() is not None
         made.close()
         assert kind(lambda made=made: made.send(None)) is RuntimeError
+
+
+@pytest.mark.parametrize("what", ["queue", "group", "row"])
+def test_a_block_is_left_before_that_is_awaited(native, pure, what):
+    """What is awaited is a coroutine like any other that has nothing to wait for."""
+    for impl in (native, pure):
+        queue, group = impl.DedupeQueue(1, 1), impl.CallGroup().__enter__()
+        queue.submit("a")
+        row = queue.dequeue()
+        block = {"queue": queue, "group": group, "row": row}[what]
+        made = block.__aexit__(None, None, None)
+        assert {"queue": queue.closed, "group": group.done(), "row": queue.stats().owned == 0}[what]
+        assert isinstance(made, collections.abc.Coroutine)
+        assert repr(made) == "<coroutine __aexit__, ended>"
+
+        async def wait_for(made=made):
+            return await made, await made, await asyncio.create_task(made)
+
+        assert asyncio.run(wait_for()) == (None, None, None)
+        with pytest.raises(KeyError, match="thrown"):
+            made.throw(KeyError("thrown"))
+        with pytest.raises(LookupError, match="thrown"):
+            made.throw(LookupError, LookupError("thrown"))
+        with pytest.raises(KeyError):
+            made.throw(KeyError)
+        made.close()
+        row.finish_all()
 
 
 # ---- together -----------------------------------------------------------------------------------
@@ -492,6 +519,6 @@ def test_only_the_pure_classes_can_be_changed(native, pure):
 
 
 def test_only_the_pure_methods_are_coroutine_functions(native, pure):
-    for name in ("adequeue", "adequeue_many", "aenqueue", "asubmit", "aprocess", "ajoin", "__aenter__", "__aexit__"):
+    for name in ("adequeue", "adequeue_many", "aenqueue", "asubmit", "aprocess", "ajoin", "__aenter__"):
         assert inspect.iscoroutinefunction(getattr(pure.OpQueue, name))
         assert not inspect.iscoroutinefunction(getattr(native.OpQueue, name))

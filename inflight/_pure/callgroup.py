@@ -16,11 +16,12 @@ the one that may be the last needs it).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, cast, overload
 
 from .. import _arguments, _fork
+from .._exited import EXITED
 from .._report import PASSED_ON, is_of, raise_first, report, to_raise, traceback_of
 from .._results import Results, Unfilled
 from .._types import K, M, R
@@ -217,8 +218,13 @@ class CallGroup(Outcome, Generic[K, M, R]):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        held = {0: True}
-        passed: list[BaseException] = []
+        passed: list[BaseException]
+        try:
+            held, passed = {0: True}, []
+        except BaseException:
+            # Who has entered leaves, whatever happens.
+            insist(self._complete_if_over, [], {0: True}, True)
+            raise
         try:
             self._complete_if_over(passed, held, seal=True)
         except BaseException:
@@ -232,10 +238,11 @@ class CallGroup(Outcome, Generic[K, M, R]):
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
+    def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         self.__exit__(exc_type, exc, traceback)
+        return EXITED
 
     def done(self) -> bool:
         """Whether it is complete and its reducer has returned.

@@ -9,11 +9,12 @@ that, they put it back.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from .. import _arguments
+from .._exited import EXITED
 from .._loops import READY_ROWS
 from .._types import ALL, QueueStats
 from ..errors import QueueClosedError, QueueSaturatedError
@@ -572,15 +573,21 @@ class OpQueue(KeyedQueue[K]):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            # An interrupt, or an override; whoever waits must learn of the end all the same.
+            insist(self._close)
+            raise
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    ) -> Coroutine[Any, Any, None]:
+        self.__exit__(exc_type, exc, traceback)
+        return EXITED
 
     def __repr__(self) -> str:
         bound = "" if self._depth is None else f" of {self._depth}"

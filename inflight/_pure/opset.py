@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from .. import _arguments
 from .._arguments import shown
+from .._exited import EXITED
 from .._report import PASSED_ON, is_of, raise_first, traceback_apart
 from ..errors import OpCancelledError
 from .op import Op
@@ -173,10 +174,11 @@ class OpSet(Sequence[Op[Any, Any, Any]]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         self.__exit__(exc_type, exc, traceback)
+        return EXITED
 
     @staticmethod
     def _end_each(endings: list[tuple[Op[Any, Any, Any], Ended]]) -> int:
