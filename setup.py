@@ -6,8 +6,8 @@ INFLIGHT_BUILD      native (default): compile the extension; a failing compile f
                     pure: leave it out, which makes a py3-none-any wheel and needs no Cython.
 INFLIGHT_DEBUG=1    no optimisation, assertions, debug information, warnings are errors.
 INFLIGHT_SANITIZE   sanitizers to compile in, e.g. address,undefined or thread.
-INFLIGHT_PROOF=1    a build for tests: it counts what happened, can refuse allocations, and checks
-                    the order of its locks (see src/proof.h).
+INFLIGHT_PROOF=1    a build for tests: it verifies its invariants, counts what happened, can refuse
+                    allocations, and checks the order of its locks (see src/proof.h).
 INFLIGHT_TRACE=1    line tracing, for the coverage of the Cython sources (see src/trace.h).
 """
 

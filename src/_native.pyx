@@ -171,7 +171,6 @@ include "completion.pxi"
 include "rows.pxi"
 include "index.pxi"
 include "engine.pxi"
-include "check.pxi"
 include "layout.pxi"
 include "op.pxi"
 include "stow.pxi"
@@ -184,10 +183,11 @@ include "awaits.pxi"
 include "asks.pxi"
 include "dedupequeue.pxi"
 include "opwindow.pxi"
+include "check.pxi"
 include "collect.pxi"
 include "binding.pxi"
 include "fastcall.pxi"
 
 if not INFLIGHT_IS_PROOF:
-    # An ordinary build counts nothing and has nothing to show.
-    del _counters, _refuse_after
+    # An ordinary build counts nothing, and shows nothing of its inside.
+    del _check, _counters, _refuse_after

@@ -1,5 +1,5 @@
-# Verifies the invariants of the kernel, for tests. Each function returns which one is broken, or
-# NULL, and is O(slots of the index).
+# Verifies the invariants of the kernel, for tests, of a proof build. Each function returns which one is
+# broken, or NULL, and is O(slots of the index).
 
 cdef const char* index_check(Index* index) noexcept nogil:
     cdef size_t seen = 0
@@ -149,3 +149,14 @@ cdef const char* engine_check(Engine* self) noexcept nogil:
         if self.consumers.armed > self.open.head.turn.deadline and not self.consumers.signalled:
             return b"nobody watches the windows"
     return NULL
+
+
+def _check(OpQueue queue not None):
+    # Which invariant of the queue does not hold, or None.
+    cdef const char* broken
+    inflight_lock(&queue.engine.lock)
+    if queue.engine.generation != inflight_generation:
+        engine_after_fork(&queue.engine)
+    broken = engine_check(&queue.engine)
+    inflight_unlock(&queue.engine.lock)
+    return None if broken == NULL else (<bytes>broken).decode()

@@ -612,17 +612,6 @@ cdef class OpQueue:
     def __reduce__(self):
         raise TypeError(f"{kind_of(self)} objects cannot be pickled: they are bound to this process")
 
-    def _check(self):
-        # For tests: raises AssertionError if an invariant of the engine does not hold.
-        cdef const char* broken
-        inflight_lock(&self.engine.lock)
-        if self.engine.generation != inflight_generation:
-            engine_after_fork(&self.engine)
-        broken = engine_check(&self.engine)
-        inflight_unlock(&self.engine.lock)
-        if broken != NULL:
-            raise AssertionError((<bytes>broken).decode())
-
     def __cinit__(self):
         memset(&self.engine, 0, sizeof(Engine))
         # Until __init__ says more, an unbounded queue: no call on a half-made one can crash.

@@ -17,6 +17,8 @@ from typing import Any, Self
 import pytest
 from helpers import GIL, HANG, Worker
 
+from inflight._invariants import check_invariants
+
 LOOPS = ["asyncio", "uvloop"]
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -166,7 +168,7 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> bool:
 
 
 def nobody_waits(queue: Any) -> bool:
-    queue._check()
+    check_invariants(queue)
     stats = queue.stats()
     return (stats.consumers_waiting, stats.producers_waiting) == (0, 0)
 

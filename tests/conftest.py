@@ -35,6 +35,7 @@ import witness as witnesses  # noqa: E402
 from helpers import FakeClock  # noqa: E402
 
 import inflight  # noqa: E402
+from inflight._invariants import check_invariants  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def make_queue(request: pytest.FixtureRequest, impl: Implementation) -> Any:
     for ref in maker.made:
         queue = ref()
         if queue is not None:
-            queue._check()
+            check_invariants(queue)
 
 
 @pytest.fixture

@@ -209,6 +209,7 @@ faulthandler.dump_traceback_later({timeout}, exit=True)
 import inflight
 assert inflight.__file__ == {file!r}, inflight.__file__
 from inflight import *
+from inflight._invariants import check_invariants
 
 def start(function, *args):
     '''Call it in a daemon thread; what this returns waits for its result.'''

@@ -10,6 +10,7 @@ import asyncio
 from helpers import HANG
 
 from inflight import QueueClosedError, QueueEmptyError, QueueSaturatedError
+from inflight._invariants import check_invariants
 
 DEPTH = 6
 
@@ -119,9 +120,9 @@ class Scene:
 
     def account(self):
         queue = self.queue
-        queue._check()
+        check_invariants(queue)
         self.run_tasks()
-        queue._check()
+        check_invariants(queue)
         stats = queue.stats()
         parked = len([task for task in self.tasks if not task.done()])
         assert stats.consumers_waiting + stats.producers_waiting + len(queue._joiners) == parked
@@ -157,7 +158,7 @@ class Scene:
         assert (stats.keys, stats.ops, stats.owned) == (0, 0, 0)
         assert (stats.consumers_waiting, stats.producers_waiting) == (0, 0)
         assert queue.join(0)
-        queue._check()
+        check_invariants(queue)
         return received
 
     def collect_tasks(self):

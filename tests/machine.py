@@ -18,7 +18,8 @@ from asyncio import CancelledError
 
 import aio
 from helpers import FakeClock
-from model import WAIT, Op
+from model_groups import Op
+from model_waits import WAIT
 
 import inflight
 

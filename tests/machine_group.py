@@ -10,9 +10,11 @@ import weakref
 from asyncio import CancelledError
 
 from machine import Call, Side, at_once, ending, outcome_of
-from model import WAIT, Group
+from model_groups import Group
+from model_waits import WAIT
 
 import inflight
+from inflight._invariants import check_invariants
 
 KINDS = ("quiet", "raises", "comes back")
 
@@ -32,7 +34,7 @@ class GroupSide(Side):
 
     def settle(self):
         super().settle()
-        self.queue._check()
+        check_invariants(self.queue)
         assert self.events == self.log
         self.events.clear()
         self.log.clear()

@@ -6,9 +6,10 @@ import gc
 import weakref
 
 from machine import Call, Side, at_once, outcome_of, shape
-from model import WAIT, Queue, Waiter
+from model_waits import WAIT, Waiter, WaitingQueue
 
 import inflight
+from inflight._invariants import check_invariants
 
 
 class QueueSide(Side):
@@ -16,7 +17,7 @@ class QueueSide(Side):
 
     def __init__(self, impl, clocks, depth, width, window, exclusive, plain):
         super().__init__(impl, clocks)
-        self.model = Queue(clocks.windows, depth, width, window, exclusive)
+        self.model = WaitingQueue(clocks.windows, depth, width, window, exclusive)
         if plain and exclusive:
             self.queue = impl.DedupeQueue(depth, width, window=window)
         elif plain and window == 0:
@@ -47,14 +48,14 @@ class QueueSide(Side):
         self.events.clear()
         self.log.clear()
         if self.queue is not None:
-            self.queue._check()
+            check_invariants(self.queue)
 
     # ---- adding
 
     def put(self, key, number, keep, submit):
         op = None if submit else self.impl.Op(key, number)
         ours = self.op(key, number)
-        expected = self.model.enqueue(None, key, ours, last=True)
+        expected = self.model.enqueue(key, ours)
         if submit:
             op, text = outcome_of(lambda: self.queue.submit(key, number))
             answer = None if isinstance(op, self.impl.Op) else op
@@ -75,7 +76,7 @@ class QueueSide(Side):
         ours = [self.op(key, number) for key, number in zip(keys, numbers, strict=True)]
         ops = [self.watch(self.impl.Op(key, number)) for key, number in zip(keys, numbers, strict=True)]
         closed = inflight.QueueClosedError if self.model.closed else None
-        answers = [self.model.enqueue(None, op.key, op, last=True) for op in ours if closed is None]
+        answers = [self.model.enqueue(op.key, op) for op in ours if closed is None]
         refused = [(number, error) for number, error in zip(numbers, answers, strict=False) if error is not None]
 
         def call():
@@ -99,8 +100,8 @@ class QueueSide(Side):
 
     def dequeue(self, limit=None):
         if limit is None:
-            return self.take(lambda: self.queue.dequeue(0), self.model.dequeue(None, 1, last=True))
-        return self.take(lambda: self.queue.dequeue_many(limit, 0), self.model.dequeue(None, limit, last=True))
+            return self.take(lambda: self.queue.dequeue(0), self.model.dequeue(1))
+        return self.take(lambda: self.queue.dequeue_many(limit, 0), self.model.dequeue(limit))
 
     def drain(self):
         return self.take(self.queue.drain, self.model.drain())
@@ -111,11 +112,11 @@ class QueueSide(Side):
         over = self.model.closed and not self.model.waiting and not self.model.owned
         if not self.model.ready and not over:
             return None
-        expected = StopIteration if over else self.model.dequeue(None, 1, last=True)
+        expected = StopIteration if over else self.model.dequeue(1)
         return self.take(lambda: next(iter(self.queue)), expected)
 
     def process(self, error):
-        expected = self.model.dequeue(None, 1, last=True)
+        expected = self.model.dequeue(1)
 
         def work(row):
             if error is not None:
@@ -260,7 +261,7 @@ class QueueSide(Side):
             row.finish_all("worked")
 
         def ask(last):
-            answer = self.model.dequeue(waiter, limit if kind == "adequeue_many" else 1, last)
+            answer = self.model.get(waiter, limit if kind == "adequeue_many" else 1, last)
             if isinstance(answer, list) and kind == "aprocess":
                 call.working = [answer[0], None]
                 return WAIT
@@ -320,7 +321,7 @@ class QueueSide(Side):
             assert answer is expected
 
         def ask(last):
-            return self.model.enqueue(waiter, key, ours, last)
+            return self.model.put(waiter, key, ours, last)
 
         self.start(number, Call(self, waiter, timeout, ask, begin, conclude, None if submit else ours))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nomemory import insisting, same
 
 from inflight import QueueClosedError, QueueEmptyError
+from inflight._invariants import check_invariants
 
 KINDS = ("fifo", "dedupe", "window", "window_exclusive")
 EXCLUSIVE = ("dedupe", "window_exclusive")
@@ -21,9 +22,9 @@ def make(impl, kind, depth=None, width=None):
 
 def contents(queue):
     """All operations in a queue, which is closed and emptied."""
-    queue._check()
+    check_invariants(queue)
     queue.close()
-    queue._check()
+    check_invariants(queue)
     ops = []
     while True:
         try:
@@ -32,7 +33,7 @@ def contents(queue):
             break
         ops += row
         row.release()
-    queue._check()
+    check_invariants(queue)
     stats = queue.stats()
     assert (stats.keys, stats.ops, stats.owned, stats.consumers_waiting, stats.producers_waiting) == (0,) * 5
     assert stats.enqueued == stats.dequeued_ops >= len(ops)

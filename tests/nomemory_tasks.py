@@ -13,6 +13,8 @@ from helpers import put
 from nomemory import same
 from nomemory_queues import audit_process, contents
 
+from inflight._invariants import check_invariants
+
 
 class Hand:
     """A coroutine on a loop that stands still; ``step`` runs it until it is suspended, or ends."""
@@ -90,7 +92,7 @@ class Scene:
 
     def check(self):
         if self.queue is not None:
-            self.queue._check()
+            check_invariants(self.queue)
 
     def waiting(self):
         """How many wait; None where no statistics tell."""

@@ -12,6 +12,7 @@ from aio import turns
 from helpers import keys, put, take_all
 
 from inflight import GroupClosedError, QueueClosedError
+from inflight._invariants import check_invariants
 
 
 async def test_what_a_call_waits_on_is_a_future_to_its_task(make_queue):
@@ -73,7 +74,7 @@ def test_what_comes_after_its_loop_is_closed_goes_to_others(impl, clock):
         # Its window ends before that of the call: whoever watches the windows is told.
         put(queue, "a")
         await turns()
-        queue._check()
+        check_invariants(queue)
         return coroutine
 
     coroutine = loop.run_until_complete(wait_without_looking())

@@ -14,6 +14,7 @@ from aio import cancelled, ended, finished, nobody_waits, parked_consumers, park
 from helpers import HANG, Worker, keys, put, take_all
 
 from inflight import QueueEmptyError, QueueSaturatedDepthError
+from inflight._invariants import check_invariants
 
 CONSUMERS = ["adequeue", "adequeue_many", "aprocess", "anext"]
 
@@ -102,7 +103,7 @@ async def test_rows_that_come_back_in_any_order_are_handed_out_in_theirs(make_qu
         task.cancel()
     free = [*sorted(number for number, _ in promised[:30]), *range(40, 50)]
     assert keys(queue.dequeue_many(10)) == free[:10]
-    queue._check()
+    check_invariants(queue)
     for _, task in promised[30:]:
         task.cancel()
     assert keys(take_all(queue)) == sorted([*free[10:], *(number for number, _ in promised[30:])])

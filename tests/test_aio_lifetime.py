@@ -280,7 +280,7 @@ async def main():
 
 asyncio.run(main())
 for each in (queue, owned, full, window):
-    each._check()
+    check_invariants(each)
     stats = each.stats()
     assert (stats.consumers_waiting, stats.producers_waiting) == (0, 0)
 # They outlive the loop.
@@ -378,7 +378,7 @@ for _ in range(30):
     asyncio.run(main())
 done.set()
 thread.join()
-queue._check()
+check_invariants(queue)
 stats = queue.stats()
 assert stats.consumers_waiting == 0
 assert stats.enqueued == stats.dequeued_rows + stats.keys
@@ -405,7 +405,7 @@ async def main():
         stats = queue.stats()
         assert (stats.consumers_waiting, full.stats().producers_waiting) == (0, 0)
         for each in (queue, owned, full, window):
-            each._check()
+            check_invariants(each)
         queue.submit("child").finish()
         assert queue.dequeue(0).key == "child"
         assert full.dequeue(0).key == "old"

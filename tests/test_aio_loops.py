@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections import Counter
 
 import pytest
 from aio import LoopThread, park_and_stop, run_once, turns
-from helpers import HANG, Worker, keys, put, run_script, take_all, wait_consumers, wait_producers
+from helpers import GIL, HANG, Worker, keys, put, run_script, take_all, wait_consumers, wait_producers
 
 from inflight import QueueEmptyError, QueueSaturatedDepthError
 
@@ -339,7 +340,7 @@ def test_a_line_of_thousands_of_dead_loops_is_passed_over_without_recursion(impl
         stats = queue.stats(), full.stats()
         assert (stats[0].consumers_waiting, stats[1].producers_waiting) == (0, 0)
         for each in queue, full:
-            each._check()
+            check_invariants(each)
         for op in ops:
             op.finish()
         print("passed over")
@@ -389,6 +390,27 @@ def test_a_window_is_kept_by_the_next_when_the_loop_of_the_first_is_dead(impl, l
         put(queue, 1)
         assert worker.result().key == 1
         assert not task.done()
+
+
+def test_a_wake_up_whose_sender_sleeps_is_passed_on(make_queue, loop_factory):
+    """Without the GIL only the sender, who runs no code, or the collector can free what the closed loop has dropped."""
+    queue, asleep = make_queue(), make_queue()
+
+    def send():
+        put(queue, 1)
+        return asleep.dequeue(HANG)
+
+    with contextlib.closing(loop_factory()) as loop:
+        task = park_and_stop(loop, queue, queue.adequeue())
+        worker = Worker(send)
+        wait_consumers(asleep, 1)
+        loop.close()
+    if not GIL:
+        gc.collect()
+    assert queue.dequeue(0).key == 1
+    assert not task.done()
+    put(asleep, 2)
+    assert worker.result().key == 2
 
 
 @pytest.mark.parametrize("kind", ["consumer", "producer"])

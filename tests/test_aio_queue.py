@@ -31,6 +31,7 @@ from inflight import (
     QueueSaturatedDepthError,
     QueueSaturatedWidthError,
 )
+from inflight._invariants import check_invariants
 
 # The timers of a loop are about this exact.
 EXACT = 0.002
@@ -121,7 +122,7 @@ def test_waiting_needs_a_loop(impl, make_queue, call):
     # Nobody is left in a line.
     for each in (queue, full):
         assert (each.stats().consumers_waiting, each.stats().producers_waiting) == (0, 0)
-        each._check()
+        check_invariants(each)
     put(queue, "next")
     assert keys(take_all(queue)) == ["next"]
     assert keys(take_all(full)) == [1]
@@ -389,7 +390,7 @@ async def test_who_was_told_of_the_end_is_not_counted_as_waiting(make_queue):
     producers = await parked_producers(full, [2, 3])
     full.close()
     assert full.stats().producers_waiting == 0
-    full._check()
+    check_invariants(full)
 
     for error in await ended(*consumers, *producers):
         assert isinstance(error, QueueClosedError)
@@ -490,14 +491,14 @@ async def test_of_many_producers_those_of_one_key_merge(make_queue):
     number = 1100
     tasks = await parked_producers(queue, [*range(number), *range(number)])
     tasks[7].cancel()
-    queue._check()
+    check_invariants(queue)
     queue.dequeue(0).release()
     for key in [*range(7), *range(8, number), 7]:
         await turns(3)
         with queue.dequeue(0) as row:
             assert (row.key, len(row)) == (key, 1 if key == 7 else 2)
         if key % 100 == 0:
-            queue._check()
+            check_invariants(queue)
     assert await cancelled(tasks.pop(7))
     await finished(*tasks)
     assert nobody_waits(queue)

@@ -24,6 +24,7 @@ from aio import (
 from helpers import HANG, Worker, keys, put, take_all
 
 from inflight import OpCancelledError, QueueClosedError, QueueEmptyError, QueueSaturatedError
+from inflight._invariants import check_invariants
 
 
 async def finish_with_key(row):
@@ -291,7 +292,7 @@ def test_a_key_whose_comparison_raises_fails_that_one_call(make_queue):
     put(queue, Key("a"))
     with pytest.raises(ZeroDivisionError):
         drive(queue.asubmit(Key("b", divide_by_zero)))
-    queue._check()
+    check_invariants(queue)
     drive(queue.asubmit(Key("a")))
     assert [len(row) for row in take_all(queue)] == [2]
 

@@ -16,6 +16,7 @@ from aio import LoopThread, loop_factory, turns, until
 from helpers import HANG, Worker, keys, take_all
 
 from inflight import QueueEmptyError, QueueSaturatedError
+from inflight._invariants import check_invariants
 
 ROWS = 100_000
 
@@ -117,7 +118,7 @@ def test_cancelled_consumers_against_producing_threads(impl, kind, threads):
         queue.close()
         for worker in workers[2:]:
             worker.result()
-    queue._check()
+    check_invariants(queue)
     total = sum(map(len, produced))
     counts = Counter(key for share in shares for key in share)
     assert counts == Counter(itertools.chain(*produced))
@@ -178,7 +179,7 @@ def test_cancelled_producers_against_consuming_threads(impl):
         queue.close()
         for worker in workers:
             worker.result()
-    queue._check()
+    check_invariants(queue)
     assert Counter(landed) == Counter(accepted)
     assert set(Counter(landed).values()) == {1}
     assert queue.stats().producers_waiting == 0
@@ -218,7 +219,7 @@ def test_loops_that_die_with_their_consumers(impl):
     worker.result()
     seen += keys(take_all(queue))
     assert Counter(seen) == dict.fromkeys(range(total), 1)
-    queue._check()
+    check_invariants(queue)
 
 
 def test_20000_items_from_a_thread_to_a_task_in_order(make_queue, loop_factory):

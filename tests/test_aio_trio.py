@@ -11,6 +11,7 @@ from aio import LoopThread
 from helpers import HANG, Worker, keys, put, run_concurrently, run_script, take_all, wait_consumers
 
 from inflight import OpCancelledError, QueueClosedError, QueueEmptyError, QueueSaturatedDepthError
+from inflight._invariants import check_invariants
 
 trio = pytest.importorskip("trio")
 
@@ -268,7 +269,7 @@ async def test_cancellation_loses_nothing(make_queue):
         row = tasks.results.get(0) or queue.dequeue(0)
         assert row.key == number
         row.release()
-        queue._check()
+        check_invariants(queue)
     with pytest.raises(QueueEmptyError):
         queue.dequeue(0)
 

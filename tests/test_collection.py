@@ -9,6 +9,7 @@ import pytest
 from helpers import HANG, KINDS, Worker, one_of, put, run_script, take_all, wait_consumers
 
 from inflight import QueueClosedError, QueueSaturatedError
+from inflight._invariants import check_invariants
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -225,7 +226,7 @@ def test_the_collector_may_run_anywhere(impl, dropped):
     assert len(results.responses) == 2 * total
     abandoned = [response.op.key for response in results.responses if response.error is not None]
     assert sorted(abandoned) == [("cycle", number) for number in range(total)]
-    queue._check()
+    check_invariants(queue)
 
 
 CHAINS = {
@@ -295,7 +296,7 @@ def test_a_long_chain_of_operations_is_dropped_without_recursion(impl, links):
         thread.join()
         if "queue" in globals():
             assert queue.join(0)
-            queue._check()
+            check_invariants(queue)
         if "shared" in globals():
             shared.finish()
         print("survived")
@@ -324,10 +325,10 @@ def test_who_holds_what_a_row_refers_to_does_not_own_its_key(impl, collect):
             row.release()
         assert behind.done()
         del row
-        queue._check()
+        check_invariants(queue)
     held.clear()
     collect()
-    queue._check()
+    check_invariants(queue)
     assert queue.join(0)
 
 

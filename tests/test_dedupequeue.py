@@ -8,6 +8,7 @@ import pytest
 from helpers import HANG, Worker, keys, put, take_all, wait_blocked, wait_consumers, wait_producers
 
 from inflight import QueueClosedError, QueueEmptyError, QueueSaturatedDepthError, QueueSaturatedWidthError
+from inflight._invariants import check_invariants
 
 
 @pytest.fixture(params=["DedupeQueue", "OpWindow-exclusive"])
@@ -65,11 +66,11 @@ def test_what_is_behind_an_owned_key_takes_its_place_while_the_index_grows(make)
         row = queue.dequeue(0)
         put(queue, "a", *range(others), "a")
         row.release()
-        queue._check()
+        check_invariants(queue)
         rows = take_all(queue)
         assert keys(rows) == [*range(others), "a"]
         assert len(rows[-1]) == 2
-        queue._check()
+        check_invariants(queue)
 
 
 def test_the_release_counts_as_the_arrival(make):

@@ -6,6 +6,7 @@ import pytest
 from helpers import BRIEF, GIL, HANG, Worker, keys, put, take_all, wait_consumers, wait_producers
 
 from inflight import QueueEmptyError, QueueSaturatedDepthError
+from inflight._invariants import check_invariants
 
 needs_gil = pytest.mark.skipif(not GIL, reason="only with the GIL does a woken thread surely wait for this one")
 
@@ -117,7 +118,7 @@ def test_a_promised_row_stays_queued_and_keeps_merging(make_queue, huge_switch_i
     stats = queue.stats()
     assert (stats.keys, stats.ops, stats.merged, stats.dequeued_rows) == (1, 2, 1, 0)
     assert stats.consumers_waiting == 0
-    queue._check()
+    check_invariants(queue)
     assert len(worker.result()) == 2
 
 

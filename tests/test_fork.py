@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 TOOLS = """
 import signal, traceback
+from inflight._invariants import check_invariants
 
 def in_child(function):
     '''Run it in a forked child, which must end well and in time.'''
@@ -56,7 +57,7 @@ def test_the_child_has_the_parents_content(impl, make):
             assert [op.msg for op in rows[1]] == [2, 3]
             rows[0].finish_all("child")
             assert first.result() == "child"
-            queue._check()
+            check_invariants(queue)
 
         queue = {make}
         first = queue.submit("a", 1)
@@ -85,7 +86,7 @@ def test_waiting_consumers_do_not_exist_in_the_child(impl, make):
             queue.submit("again")
             queue.flush()
             assert result().key == "again"
-            queue._check()
+            check_invariants(queue)
 
         def consume():
             try:
@@ -114,7 +115,7 @@ def test_waiting_producers_do_not_exist_in_the_child(impl):
             assert queue.dequeue(0).key == "old"
             queue.submit("child")
             assert keys(queue.drain()) == ["child"]
-            queue._check()
+            check_invariants(queue)
 
         queue = OpQueue(1, None)
         queue.submit("old")
@@ -140,7 +141,7 @@ def test_a_row_promised_in_the_parent_is_free_in_the_child(impl, others):
 
         def child():
             assert keys(queue.drain()) == ["a", "b", *others]
-            queue._check()
+            check_invariants(queue)
 
         queue = OpQueue(None, None)
         result = start(lambda: queue.dequeue().key)
@@ -165,7 +166,7 @@ def test_a_slot_reserved_in_the_parent_is_free_in_the_child(impl):
         def child():
             queue.submit("child")
             assert keys(queue.drain()) == ["child"]
-            queue._check()
+            check_invariants(queue)
 
         queue = OpQueue(1, None)
         queue.submit("old")
@@ -198,7 +199,7 @@ def test_owned_rows_stay_owned_in_the_child(impl):
             # The child's copy of the row can give the key back in the child.
             row.release()
             assert queue.dequeue(0).key == "a"
-            queue._check()
+            check_invariants(queue)
 
         queue = DedupeQueue(None, None)
         queue.submit("a")
@@ -303,7 +304,7 @@ def test_a_fork_while_other_threads_hold_locks(impl, make):
                 op.try_finish(number)
 
         def child():
-            queue._check()
+            check_invariants(queue)
             queue.close()
             while True:
                 try:
@@ -317,7 +318,7 @@ def test_a_fork_while_other_threads_hold_locks(impl, make):
             assert stats.enqueued == stats.dequeued_ops + stats.ops
             len(group), group.outstanding
             group.add("child").finish()
-            queue._check()
+            check_invariants(queue)
 
         sys.setswitchinterval(1e-6)
         queue = {make}
@@ -330,7 +331,7 @@ def test_a_fork_while_other_threads_hold_locks(impl, make):
         stop = True
         for result in results:
             result()
-        queue._check()
+        check_invariants(queue)
         """,
     )
 
@@ -413,9 +414,9 @@ def test_a_fork_in_a_signal_handler_while_a_slot_is_reserved_for_the_interrupted
                 else:
                     raise AssertionError("more keys wait than depth allows")
             assert queue.stats().keys == 1
-            queue._check()
+            check_invariants(queue)
             assert keys(queue.drain()) == ["new"]
-            queue._check()
+            check_invariants(queue)
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -450,7 +451,7 @@ def test_forks_while_many_threads_contend_for_one_lock(impl, make):
             queue.stats()
             queue.enqueue("child", op)
             assert "child" in keys(queue.drain())
-            queue._check()
+            check_invariants(queue)
 
         stop = False
         sys.setswitchinterval(1e-5)
@@ -464,7 +465,7 @@ def test_forks_while_many_threads_contend_for_one_lock(impl, make):
         stop = True
         for result in results:
             result()
-        queue._check()
+        check_invariants(queue)
         """,
     )
 
@@ -554,13 +555,13 @@ def test_a_fork_while_threads_wait_and_hold(impl, wait):
             assert waiting() == 0
             assert state() == before
             for each in (queue, window, owned, full):
-                each._check()
+                check_invariants(each)
             assert not op.done()
             again = wait()
             {end}
             told = again()
             for each in (queue, window, owned, full):
-                each._check()
+                check_invariants(each)
             print(told, flush=True)
 
         queue, full = OpQueue(None, None), OpQueue(1, None)
@@ -583,6 +584,6 @@ def test_a_fork_while_threads_wait_and_hold(impl, wait):
         if second is not None:
             second()
         for each in (queue, window, owned, full):
-            each._check()
+            check_invariants(each)
         """,
     )

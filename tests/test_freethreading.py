@@ -50,7 +50,7 @@ def test_threads_share_queues_and_groups_without_the_gil(impl):
         assert len(calls) == 1
         assert len(calls[0].responses) == total * sides
         assert all(response.result == response.op.key[1] % 100 for response in calls[0].responses)
-        queue._check()
+        check_invariants(queue)
         """,
     )
 

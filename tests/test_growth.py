@@ -8,6 +8,8 @@ from itertools import islice
 
 import pytest
 
+from inflight._invariants import check_invariants
+
 MANY = 120_000
 SPAN = 1 << 50
 
@@ -76,11 +78,11 @@ def test_every_key_is_found_and_handed_out_in_turn_while_it_grows_and_shrinks(im
         for key in pick.sample(list(waiting), min(len(waiting), 300)):
             put(key)
             assert key in queue
-        queue._check()
+        check_invariants(queue)
         assert len(queue) == len(waiting)
     gone = set(keys) - waiting.keys()
     assert not any(key in queue for key in islice(gone, 1000))
     while waiting:
         take(min(len(waiting), pick.randrange(5000, 20_000)))
-        queue._check()
+        check_invariants(queue)
     assert len(queue) == 0

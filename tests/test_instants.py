@@ -17,6 +17,7 @@ from instant_scene import Scene
 from instants import instants, interrupt
 
 from inflight import InflightError, QueueClosedError, QueueEmptyError, QueueSaturatedError
+from inflight._invariants import check_invariants
 from inflight._pure import waiters
 
 # Those that found something: each instant of them, every time.
@@ -55,7 +56,7 @@ def scenes(impl, signals, loop, monkeypatch):
             happens, current[0].when_parked = getattr(current[0], "when_parked", None), None
             if happens is not None:
                 happens()
-            current[0].queue._check()
+            check_invariants(current[0].queue)
             if until is None:
                 # Without a timeout; the end comes when nothing is owned.
                 release_all(current[0])
@@ -256,7 +257,7 @@ ACTIONS = {
     "release": release_all,
     "flush": lambda scene: scene.queue.flush(),
     "close": lambda scene: scene.queue.close(),
-    "look": lambda scene: (scene.queue.stats(), scene.queue._check(), "a" in scene.queue),
+    "look": lambda scene: (scene.queue.stats(), check_invariants(scene.queue), "a" in scene.queue),
 }
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX sig
 
 SCENE = """
 import asyncio, gc, queue as queues, random, signal
+from inflight._invariants import check_invariants
 
 warnings.simplefilter("ignore", ResourceWarning)
 # An interrupt may strike a finalizer, which the interpreter tells and forgets.
@@ -51,7 +52,7 @@ class Scene:
             row.finish_all("taken")
 
     def account(self):
-        self.queue._check()
+        check_invariants(self.queue)
         stats = self.queue.stats()
         assert (stats.consumers_waiting, stats.producers_waiting) == (0, 0), stats
         for row in self.got:
@@ -83,7 +84,7 @@ class Scene:
         self.cancelled = sum(type(each) is OpCancelledError for each in errors)
         self.lost = sum(type(each) is OpAbandonedError for each in errors)
         assert len(errors) == self.cancelled + self.lost, errors
-        self.queue._check()
+        check_invariants(self.queue)
 
 gc.collect()
 gc.freeze()

@@ -11,6 +11,8 @@ import uuid
 import pytest
 from helpers import Key, keys, put, take_all
 
+from inflight._invariants import check_invariants
+
 # Around what fits a machine word in some way, and the modulus of the hash of ints.
 INTS = sorted(
     {
@@ -245,7 +247,7 @@ def test_colliding_hashes(make_queue):
     rest += take_all(queue)
     assert [row.key.name for row in rows + rest] == [*range(total), *range(20)]
     assert {len(row) for row in rest[:40]} == {3}
-    queue._check()
+    check_invariants(queue)
 
 
 def test_keys_that_differ_only_in_low_or_high_bits_of_their_hash(make_queue):
@@ -287,7 +289,7 @@ def test_a_failing_key_fails_that_call_alone(impl, make_queue, bad):
     ):
         with pytest.raises(ZeroDivisionError):
             call()
-        queue._check()
+        check_invariants(queue)
     assert not op.done()
     put(queue, good)
     stats = queue.stats()
@@ -317,7 +319,7 @@ def test_a_waiting_key_whose_comparison_begins_to_fail(make_queue):
     assert row.key is bad
     row.release()
     assert len(queue) == 0
-    queue._check()
+    check_invariants(queue)
     put(queue, Failing())
     assert len(take_all(queue)) == 1
 
@@ -340,7 +342,7 @@ def test_a_waiting_key_whose_hash_changes(make_queue):
         row.release()
     assert [row.key for row in rows] == [key, key]
     assert queue.join(0)
-    queue._check()
+    check_invariants(queue)
 
 
 def test_enqueue_many_with_a_failing_comparison_loses_nothing_accepted(impl, make_queue):
@@ -397,7 +399,7 @@ def test_a_comparison_that_enqueues_the_same_key(make_queue):
     put(queue, Reentrant(1, on_eq=lambda: put(queue, Reentrant(1), Reentrant(2))))
     rows = take_all(queue)
     assert [(row.key.number, len(row)) for row in rows] == [(1, 3), (2, 1)]
-    queue._check()
+    check_invariants(queue)
 
 
 def test_a_comparison_that_takes_the_row_it_compares_with(make_queue):
@@ -413,7 +415,7 @@ def test_a_comparison_that_takes_the_row_it_compares_with(make_queue):
     (row,) = take_all(queue)
     assert row.key is not first
     assert len(row) == 1
-    queue._check()
+    check_invariants(queue)
 
 
 def test_a_comparison_that_fills_the_row_it_compares_with(make_queue):
@@ -448,7 +450,7 @@ def test_a_comparison_that_grows_and_empties_the_index(make_queue):
     put(queue, Reentrant(3, on_eq=churn))
     (row,) = take_all(queue)
     assert row.key.number == 3
-    queue._check()
+    check_invariants(queue)
 
 
 def test_a_lookup_whose_comparison_changes_the_queue(make_queue):

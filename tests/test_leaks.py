@@ -9,6 +9,8 @@ import pytest
 from helpers import GIL
 from leaking import left_by
 
+from inflight._invariants import check_invariants
+
 
 def test_what_leaks_is_found(impl):
     """The counting itself: one reference, one object, one block a round."""
@@ -66,4 +68,4 @@ def test_a_row_that_only_its_own_operations_refer_to_gives_its_key_back(impl, co
         assert queue.dequeue(0)[0].msg == "behind"
         collect()
     assert "a" not in queue
-    queue._check()
+    check_invariants(queue)

@@ -15,6 +15,7 @@ from inflight import (
     QueueSaturatedDepthError,
     QueueSaturatedWidthError,
 )
+from inflight._invariants import check_invariants
 
 table = Table()
 
@@ -273,7 +274,7 @@ def queue_grown_and_shrunk(kit):
         row.release()
     if kit.number % 3:
         queue.drain()
-    queue._check()
+    check_invariants(queue)
 
 
 @pytest.mark.parametrize("name", table.scenarios)

@@ -17,6 +17,7 @@ from nomemory_queues import audit_process, contents
 from nomemory_tasks import CONSUMERS, SCENES, Hand, Kept, Rows, scene_of
 
 from inflight import QueueClosedError
+from inflight._invariants import check_invariants
 
 table = Table()
 
@@ -129,7 +130,7 @@ def wake_a_task(impl, what):
         "seal": lambda: group.seal(),
     }[what]
     outcome = yield call
-    queue._check()
+    check_invariants(queue)
     done = {
         "enqueue": queue.stats().enqueued == 1,
         "finish": op.done(),
@@ -171,7 +172,7 @@ def add(impl, state):
     kept = Kept(queue.asubmit("b", timeout=timeout) if submits else queue.aenqueue("b", op, timeout=timeout))
     outcome = yield kept.step if ready else kept.hand.step
     kept.hand.close()
-    queue._check()
+    check_invariants(queue)
     assert queue.stats().producers_waiting == 0
     if submits:
         op.finish()
@@ -196,7 +197,7 @@ def join(impl, state):
     kept = Kept(queue.ajoin(0 if state == "vain" else None))
     outcome = yield kept.step
     kept.hand.close()
-    queue._check()
+    check_invariants(queue)
     assert outcome.refused or kept.value is (state == "ready")
     assert same(contents(queue), before)
     for op in before:
@@ -289,7 +290,7 @@ def enter_a_block(impl, what):
         if kept.over:
             op.group.__exit__(None, None, None)
         assert op.group.done()
-    queue._check()
+    check_invariants(queue)
 
 
 @table.case("queue", "group", "row", "failing_row")
@@ -310,7 +311,7 @@ def leave_a_block(impl, what):
     hand.step()
     outcome = yield partial(hand.steps.throw, error) if error else hand.step
     hand.close()
-    queue._check()
+    check_invariants(queue)
     if what == "queue":
         assert queue.closed
     elif what == "group":

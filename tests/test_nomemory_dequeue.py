@@ -7,6 +7,8 @@ from helpers import HANG, Worker, put, wait_producers
 from nomemory import WAYS, HandOver, Table, insisting, same
 from nomemory_queues import KINDS, Done, audit, audit_process, contents, make
 
+from inflight._invariants import check_invariants
+
 table = Table()
 
 
@@ -33,7 +35,7 @@ def take(impl, kind, call):
         queue.flush()
     taking = TAKING[call]
     outcome = yield lambda: taking(queue)
-    queue._check()
+    check_invariants(queue)
     taken = []
     for row in rows_of(outcome.value):
         taken += row
@@ -63,7 +65,7 @@ def take_what_others_take_meanwhile(impl, call):
     reads = 0
     outcome = yield lambda: queue.drain() if call == "drain" else queue.dequeue_many(number, 0)
     reads = number
-    queue._check()
+    check_invariants(queue)
     taken = [op for row in (*stolen, *rows_of(outcome.value)) for op in row]
     audit(impl, queue, before, None, Done(), *taken)
 
@@ -94,7 +96,7 @@ def take_for_a_waiting_producer(impl, kind, call):
     wait_producers(queue, 1)
     taking = TAKING[call]
     outcome = yield lambda: taking(queue)
-    queue._check()
+    check_invariants(queue)
     taken = []
     if outcome.refused:
         assert impl.name == "pure" or queue.stats().producers_waiting == 1
@@ -129,7 +131,7 @@ def take_at_the_end(impl, call):
     calls = {**TAKING, "process": lambda queue: queue.process(id)}
     taking = calls[call]
     yield lambda: taking(queue)
-    queue._check()
+    check_invariants(queue)
 
 
 @table.case(*[(kind, call) for kind in ("fifo", "dedupe") for call in ("dequeue", "dequeue_many", "iteration")])
@@ -144,7 +146,7 @@ def take_what_is_handed_over(impl, kind, call):
     }
     outcome = yield calls[call]
     other.join()
-    queue._check()
+    check_invariants(queue)
     taken = []
     for row in rows_of(outcome.value):
         taken += row
@@ -176,7 +178,7 @@ def join_what_comes_to_an_end(impl):
     other = HandOver(lambda: queue.dequeue(0))
     outcome = yield lambda: other.ready() or queue.join(HANG)
     other.join()
-    queue._check()
+    check_invariants(queue)
     assert outcome.refused or outcome.value is True
 
 

@@ -13,6 +13,8 @@ from helpers import Key, Worker, put, wait_consumers
 from nomemory import WAYS, Table, same
 from nomemory_queues import EXCLUSIVE, KINDS, audit, consume, contents, make
 
+from inflight._invariants import check_invariants
+
 table = Table()
 
 
@@ -70,7 +72,7 @@ def enqueue_behind_an_owner(impl, kind, count):
     before = put(queue, *["a"] * count)
     op = impl.Op("a")
     outcome = yield lambda: queue.enqueue("a", op)
-    queue._check()
+    check_invariants(queue)
     row.release()
     audit(impl, queue, before, op, outcome)
 
@@ -82,7 +84,7 @@ def enqueue_for_a_waiting_consumer(impl, kind):
     wait_consumers(queue, 2)
     op = impl.Op("a")
     outcome = yield lambda: queue.enqueue("a", op)
-    queue._check()
+    check_invariants(queue)
     queue.close()
     taken = [op for worker in workers for op in worker.result()]
     audit(impl, queue, [], op, outcome, *taken)

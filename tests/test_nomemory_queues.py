@@ -11,6 +11,7 @@ from nomemory import WAYS, Table, insisting
 from nomemory_queues import EXCLUSIVE, KINDS, Done, audit, consume, make
 
 from inflight import QueueClosedError
+from inflight._invariants import check_invariants
 
 table = Table()
 
@@ -28,7 +29,7 @@ def end_windows(impl, kind, call):
         "close": lambda: queue.close(),
     }
     outcome = yield calls[call]
-    queue._check()
+    check_invariants(queue)
     assert outcome.kind is not None or outcome.value == {"all": 3, "key": 1, "code": 1, "close": None}[call]
     queue.close()
     taken = [op for worker in workers for op in worker.result()]
@@ -46,7 +47,7 @@ def close_where_somebody_waits(impl, who):
     worker = Worker(insisting, *calls[who], **({"timeout": HANG} if who == "producer" else {}))
     wait_until_parked(queue, who, worker)
     yield lambda: queue.close()
-    queue._check()
+    check_invariants(queue)
     queue.close()
     if row:
         row.release()
@@ -82,7 +83,7 @@ def give_a_key_back(impl, kind, how):
     if how == "drop":
         calls.clear()
     yield call
-    queue._check()
+    check_invariants(queue)
     if how != "drop":
         held[0].release()
     queue.close()
@@ -195,9 +196,9 @@ def test_a_large_index_that_cannot_shrink_stays_large(impl):
         if found == 100_000:
             break
     refuse(-1)
-    queue._check()
+    check_invariants(queue)
     put(queue, *range(100))
-    queue._check()
+    check_invariants(queue)
     assert [row.finish_all() for row in queue.drain()] == [1] * 100
 
 

@@ -13,6 +13,7 @@ from helpers import Key
 from pairs import Call, contest, name, pairs
 
 from inflight import InflightError, QueueClosedError, QueueEmptyError, QueueSaturatedError
+from inflight._invariants import check_invariants
 
 pytestmark = pytest.mark.usefixtures("tiny_switch_interval")
 
@@ -102,7 +103,7 @@ class World:
     def outcome(self, answers):
         """Answers and final state; empties the queue."""
         queue = self.queue
-        queue._check()
+        check_invariants(queue)
         state = [self.shown(answers), queue.stats(), queue.closed, len(queue), queue.join(0)]
         rows = self.held
         for answer in answers:
@@ -124,7 +125,7 @@ class World:
                 row = rows.pop(0)
                 if isinstance(row, self.impl.OpSet):
                     row.release()
-        queue._check()
+        check_invariants(queue)
         for op in self.ops:
             op.try_finish()
         return state

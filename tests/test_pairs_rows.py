@@ -11,6 +11,8 @@ from functools import partial
 import pytest
 from pairs import Call, contest, name, pairs
 
+from inflight._invariants import check_invariants
+
 pytestmark = pytest.mark.usefixtures("tiny_switch_interval")
 
 
@@ -43,7 +45,7 @@ class World:
 
     def outcome(self, answers):
         queue = self.queue
-        queue._check()
+        check_invariants(queue)
         state = [[self.shown(answer) for answer in answers], [op.done() for op in self.ops], queue.stats()]
         for op in self.ops:
             op.try_finish("end")
@@ -53,7 +55,7 @@ class World:
         self.row.release()
         assert list(queue.dequeue(0)) == [self.behind]
         self.behind.finish()
-        queue._check()
+        check_invariants(queue)
         return state
 
 

@@ -20,6 +20,7 @@ from inflight import (
     QueueEmptyError,
     QueueSaturatedError,
 )
+from inflight._invariants import check_invariants
 
 pytestmark = pytest.mark.usefixtures("tiny_switch_interval")
 
@@ -288,7 +289,7 @@ def test_invariants_hold_under_fire(make_queue):
     def check():
         try:
             for _ in range(300):
-                queue._check()
+                check_invariants(queue)
         finally:
             stop.set()
 

@@ -11,6 +11,7 @@ from aio import drive
 from helpers import HANG, Worker, wait_producers
 
 from inflight import InflightError, QueueClosedError, QueueEmptyError
+from inflight._invariants import check_invariants
 
 
 class Key:
@@ -54,7 +55,7 @@ ACTIONS = {
     "drain": lambda queue, op: drain(queue),
     "flush": lambda queue, op: queue.flush(Key("b")),
     "close": lambda queue, op: queue.close(),
-    "look": lambda queue, op: (queue._check(), queue.stats(), Key("c") in queue, len(queue), repr(queue)),
+    "look": lambda queue, op: (check_invariants(queue), queue.stats(), Key("c") in queue, len(queue), repr(queue)),
     "grow": lambda queue, op: [queue.enqueue(number, op) for number in range(500)],
     "collect": lambda queue, op: __import__("gc").collect(),
 }
@@ -88,10 +89,10 @@ def test_a_comparison_comes_back(impl, make_queue, call, action):
             CALLS[call](queue, key, op)
         except (InflightError, ZeroDivisionError, KeyboardInterrupt):
             assert action in ("raise", "exit", "close", "take", "drain")
-        queue._check()
+        check_invariants(queue)
     if make_queue.exclusive:
         owned.release()
-    queue._check()
+    check_invariants(queue)
     queue.close()
     received = 0
     for row in queue:
@@ -131,7 +132,7 @@ def test_a_comparison_of_a_parked_producer_comes_back(impl, action):
     errors += [each.exception() for each in (worker, other)]
     assert all(isinstance(error, ZeroDivisionError | QueueClosedError | None) for error in errors)
     drain(queue)
-    queue._check()
+    check_invariants(queue)
     stats = queue.stats()
     assert (stats.keys, stats.producers_waiting) == (0, 0)
     op.try_finish()
@@ -196,9 +197,9 @@ def test_a_finalizer_comes_back(impl, make_queue, collect, drop, action, monkeyp
             DROPS[drop](impl, queue, act)
         except InflightError:
             assert action == "close"
-        queue._check()
+        check_invariants(queue)
         drain(queue)
-        queue._check()
+        check_invariants(queue)
     queue.close()
     for row in queue:
         with row:
@@ -209,5 +210,5 @@ def test_a_finalizer_comes_back(impl, make_queue, collect, drop, action, monkeyp
     assert calls
     drain(queue)
     assert queue.join(0)
-    queue._check()
+    check_invariants(queue)
     kept.try_finish()

@@ -34,7 +34,7 @@ def test_ctrl_c_ends_a_waiting_consumer(impl, kind, call):
         queue.submit("a")
         queue.flush()
         assert queue.dequeue(0).key == "a"
-        queue._check()
+        check_invariants(queue)
         """,
     )
 
@@ -61,7 +61,7 @@ def test_ctrl_c_ends_a_waiting_producer(impl, call):
         # No slot stays reserved.
         queue.submit("c")
         assert queue.dequeue(0).key == "c"
-        queue._check()
+        check_invariants(queue)
         """,
     )
 
@@ -115,7 +115,7 @@ def test_an_interrupted_consumer_passes_its_promise_on(impl):
         else:
             raise AssertionError
         assert result() == "a"
-        queue._check()
+        check_invariants(queue)
         """,
     )
 
@@ -138,7 +138,7 @@ def test_an_interrupted_consumer_puts_its_row_back_at_its_old_place(impl):
         else:
             raise AssertionError
         assert [row.key for row in queue.drain()] == ["a", "b", "c"]
-        queue._check()
+        check_invariants(queue)
         """,
     )
 
@@ -167,7 +167,7 @@ def test_an_interrupted_producer_passes_its_slot_on(impl):
             raise AssertionError
         result()
         assert [row.key for row in queue.drain()] == ["second"]
-        queue._check()
+        check_invariants(queue)
         """,
     )
 

@@ -38,8 +38,8 @@ def test_a_signal_handler_may_end_the_wait_that_it_interrupts(impl, wait):
         op = group.add(1)
         on_alarm(lambda: {action}, 0.05)
         assert {condition}
-        queue._check()
-        full._check()
+        check_invariants(queue)
+        check_invariants(full)
         """,
     )
 
@@ -87,7 +87,7 @@ def test_a_signal_handler_may_use_the_queue_that_it_interrupts(impl, kind):
                 except QueueEmptyError:
                     pass
         stop_alarm()
-        queue._check()
+        check_invariants(queue)
         queue.close()
         while True:
             try:
@@ -101,7 +101,7 @@ def test_a_signal_handler_may_use_the_queue_that_it_interrupts(impl, kind):
         assert len(taken) == len(accepted) + calls
         stats = queue.stats()
         assert (stats.enqueued, stats.dequeued_ops) == (len(taken), len(taken))
-        queue._check()
+        check_invariants(queue)
         """,
     )
 
@@ -149,7 +149,7 @@ def test_a_signal_handler_may_use_a_bounded_queue_that_it_interrupts(impl):
         taken.extend(len(row) for row in queue.drain())
         assert calls > 20, calls
         assert sum(taken) == accepted + mine
-        queue._check()
+        check_invariants(queue)
         """,
     )
 

@@ -70,7 +70,7 @@ def test_interrupts_at_any_instant_of_a_wait_lose_nothing(impl, kind):
         assert interrupted > 0
         stats = queue.stats()
         assert (stats.enqueued, stats.dequeued_ops, stats.ops, stats.owned) == (total, total, 0, 0)
-        queue._check()
+        check_invariants(queue)
         """,
     )
 
@@ -115,7 +115,7 @@ def test_interrupts_at_any_instant_of_a_producers_wait_keep_no_slot(impl):
         # An interrupt after the operation was accepted makes the caller enqueue it again.
         assert sorted(set(result())) == list(range(total))
         assert interrupted > 0
-        queue._check()
+        check_invariants(queue)
         """,
     )
 

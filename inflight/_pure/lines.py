@@ -246,31 +246,6 @@ class Lines(Rows):
             insist(self._mend, wakes)
             raise
 
-    def _check(self) -> None:
-        """Verify all invariants; AssertionError says which one does not hold. For tests, O(n)."""
-        with self._guard():
-            self._check_rows()
-            assert not (self._ready and self._consumers), "a row is ready, and a consumer parked"
-            assert not (self._closed and self._open), "a window is open in a closed queue"
-            assert not (self._closed and self._producers), "a producer is parked at a closed queue"
-            assert not (self._over_locked() and self._consumers), "a consumer is parked at the end"
-            assert self._waiting or self._owned or not self._joiners, "a joiner is parked for nothing"
-            for line in (self._consumers, self._producers):
-                assert list(line) == sorted(line), "a line is not in order"
-                assert all(waiter.place == place for place, waiter in line.items()), "a waiter is misplaced"
-            assert not self._promised.keys() & set(self._consumers.values()), "a promised consumer is in line"
-            assert not self._granted.keys() & set(self._producers.values()), "a granted producer is in line"
-            alike = [waiter for group in self._by_hash.values() for waiter in group]
-            assert set(alike) == set(self._producers.values()), "producers and their hashes differ"
-            assert len(alike) == len(self._producers), "a producer is known by two hashes"
-            used = len(self._waiting) + len(self._granted)
-            if self._producers:
-                assert self._depth is not None, "a producer is parked at an unbounded queue"
-                assert used >= self._depth, "a producer is parked, and there is room"
-            head, opened = _head(self._consumers), first(self._open)
-            if head is not None and opened is not None:
-                assert head.armed <= opened.deadline, "nobody keeps the time"
-
 
 def _head(line: OrderedDict[int, Waiter]) -> Waiter | None:
     """Who is first in line; ``None`` if a signal handler emptied it while we looked."""

@@ -466,44 +466,6 @@ class Rows:
         """Give a key back, once for each time that it was handed out: for OpSet, takes the lock."""
         raise NotImplementedError
 
-    def _check_rows(self) -> None:
-        """Verify the invariants of index and lists."""
-        expected: dict[Row, int] = {}
-        for state, rows in ((OPEN, self._open), (READY, self._ready)):
-            for seq, row in rows.items():
-                assert row.seq == seq, "a row stands under another number"
-                assert expected.setdefault(row, state) == state, "a row stands in two lists"
-        for waiter, row in self._promised.items():
-            assert row.waiter is waiter, "a promise is known to one side only"
-            assert expected.setdefault(row, PROMISED) == PROMISED, "a promised row stands in a list"
-        for row in self._owned:
-            assert self._exclusive, "a row is owned in a queue that is not exclusive"
-            assert expected.setdefault(row, OWNED) == OWNED, "an owned row stands in a list"
-            assert row.owner is None, "a row behind another is owned"
-            if row.behind is not None:
-                assert row.behind.owner is row, "a row behind another does not know it"
-                assert expected.setdefault(row.behind, OVER) in (OPEN, OVER), "a row behind another can be taken"
-        indexed = [row for bucket in self._index.values() for row in bucket]
-        assert len(indexed) == len(set(indexed)), "the index has a row twice"
-        assert all(self._index.values()), "the index has an empty bucket"
-        for hash_, bucket in self._index.items():
-            assert all(row.hash == hash_ for row in bucket), "a row is in another hash's bucket"
-        behind = [row for row in expected if row.owner is not None]
-        assert set(indexed) == set(expected).difference(behind), "index and lists have different rows"
-        assert set(self._waiting) == set(expected).difference(self._owned), "not exactly the unowned rows wait"
-        for row, state in expected.items():
-            assert row.state == state, "a row is in another state than its list"
-            assert list(row.ops) == list(range(len(row.ops))), "a row has a gap"
-            assert bool(row.ops) == (state != OWNED), "a row is empty, or was handed out and has operations"
-            assert row.owner is None or row.owner.behind is row, "an owner does not know who is behind"
-            assert (row.waiter is not None) == (state == PROMISED), "a promise is known to one side only"
-        deadlines = [row.deadline for row in self._open.values()]
-        assert deadlines == sorted(deadlines), "the windows are not in the order of their ends"
-        returned = self._ready.keys() & set(self._returned)
-        stayed = [seq for seq in self._ready if seq not in returned]
-        assert stayed == sorted(stayed), "the ready rows are not in order"
-        assert not returned or not stayed or max(returned) < stayed[0], "a row came back that had never left"
-
 
 def first(rows: OrderedDict[int, Row]) -> Row | None:
     """The row at the front; ``None`` if a signal handler took it while we looked."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from books import Crash, Key
 
 import inflight
+from inflight._invariants import check_invariants
 
 if TYPE_CHECKING:
     from world import World
@@ -378,7 +379,7 @@ class Grower(Actor):
                 op.add_done_callback(self.world.books.op_ended)
             self.counts["made"] += len(ops)
             self.counts["accepted"] += len(ops) - len(queue.enqueue_many(ops))
-        queue._check()
+        check_invariants(queue)
         while len(queue):
             rows = queue.dequeue_many(1000, 0)
             self.take(rows, False)

@@ -19,6 +19,7 @@ from memory import Heap, collect, live_objects, resident
 from world import World
 
 import inflight
+from inflight._invariants import check_invariants
 
 STALL = 120.0
 """Seconds after which a round that should be over has hung."""
@@ -54,7 +55,7 @@ def soak(seconds: float, seed: int, margin: float) -> int:
         counts, wrong = world.close()
         del world
         collect()
-        forever._check()
+        check_invariants(forever)
         total.update(counts)
         used.append(heap.in_use())
         memory.append(resident())

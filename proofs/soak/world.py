@@ -14,6 +14,7 @@ from books import Books
 from memory import collect
 
 import inflight
+from inflight._invariants import check_invariants
 
 
 class World:
@@ -48,7 +49,7 @@ class World:
             if not isinstance(actor, Consumer):
                 actor.produced.wait()
         for queue in self.queues:
-            queue._check()
+            check_invariants(queue)
             queue.close()
         for actor in self.actors:
             while actor.thread.is_alive():
@@ -66,7 +67,7 @@ class World:
         # Tasks that their loops left behind leave the queues.
         collect()
         for queue in self.queues:
-            queue._check()
+            check_invariants(queue)
             stats = queue.stats()
             counts.update(queue_rows=stats.dequeued_rows, queue_ops=stats.dequeued_ops, queue_accepted=stats.enqueued)
             if any(stats[:5]):
