@@ -24,6 +24,7 @@ import os
 import sys
 import threading
 import traceback
+import types
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
@@ -271,7 +272,9 @@ def _attempt(
         kind = type(error)
         if failing is not None:
             failing.end()
-        if kind is SystemError and str(error).endswith(UNRAISED):
+        # A compiled call never comes to this itself, but a function that makes it may.
+        of_python = locks is not None or isinstance(act, (types.FunctionType, types.MethodType))
+        if kind is SystemError and str(error).endswith(UNRAISED) and of_python:
             kind = MemoryError
         if kind is not MemoryError and (expected is None or kind is not expected.kind):
             text = "".join(traceback.format_exception(error))

@@ -309,7 +309,7 @@ def leave_a_block(impl, what):
 
     hand = Hand(use())
     hand.step()
-    outcome = yield partial(hand.steps.throw, error) if error else hand.step
+    outcome = yield (lambda: hand.steps.throw(error)) if error else hand.step
     hand.close()
     check_invariants(queue)
     if what == "queue":
