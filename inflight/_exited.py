@@ -13,12 +13,16 @@ from typing import Any, NoReturn, cast
 __all__ = ["EXITED"]
 
 _NOTHING = cast("Generator[Any, Any, None]", iter(()))
+# At its end it says so without writing anything: any number of threads may ask.
+next(_NOTHING, None)
 
 
 class _Exited(Coroutine[Any, Any, None]):
     """A coroutine that is at its end, and has nothing to say, as often as it is awaited."""
 
-    __slots__ = ()
+    def __init__(self) -> None:
+        # Where asyncio looks for what to call it.
+        self.__name__ = self.__qualname__ = "__aexit__"
 
     def __await__(self) -> Generator[Any, Any, None]:
         return _NOTHING
@@ -34,8 +38,12 @@ class _Exited(Coroutine[Any, Any, None]):
         /,
     ) -> NoReturn:
         if isinstance(kind, BaseException):
-            raise kind
-        raise (value if isinstance(value, BaseException) else kind()).with_traceback(traceback)
+            error = kind
+        elif isinstance(value, BaseException):
+            error = value
+        else:
+            error = kind() if value is None else kind(value)
+        raise error if traceback is None else error.with_traceback(traceback)
 
     def close(self) -> None:
         pass

@@ -23,6 +23,8 @@ cdef extern from "coroutine.h":
     ctypedef int (*sendfunc)(PyObject* self, PyObject* value, PyObject** result) except -1
     int inflight_stop_reserve() except -1
     void inflight_stop(PyObject* value) noexcept
+    bint inflight_has_await(object awaitable)
+    object inflight_await(object awaitable)
     int inflight_await_by(PyTypeObject* type, iternextfunc iternext, sendfunc send) except -1
 
 
@@ -187,14 +189,24 @@ cdef inline Wait wait_new(Kind kind, object home, object timeout):
     return wait
 
 
-cdef bint is_lack_of_memory(object error):
-    # Whether Cython says that it cannot await an object, where there was no memory to await it: in its own
-    # frame, not further down in the object's.
-    cdef object traceback
-    if type(error) is not TypeError or type(error.__cause__) is not MemoryError:
-        return False
-    traceback = error.__traceback__
-    return traceback is None or traceback.tb_next is None
+@cython.final
+cdef class Begun:
+    # What is awaited already. Asked by Cython to begin, an object's own `__await__` may raise what it likes, and
+    # Cython makes a TypeError of that: of a cancellation and of Ctrl-C, too.
+    cdef object iterator
+
+    def __await__(self):
+        return self.iterator
+
+
+cdef object begin_awaiting(object awaitable):
+    # What Cython's `await` takes. Without a slot there is nothing that could raise.
+    cdef Begun begun
+    if not inflight_has_await(awaitable):
+        return awaitable
+    begun = Begun()
+    begun.iterator = inflight_await(awaitable)
+    return begun
 
 
 # ---- the coroutine ------------------------------------------------------------------------------

@@ -92,6 +92,15 @@ static void inflight_stop(PyObject *value) { (void)value; }
 
 #endif
 
+/* What `await` asks an object for. */
+static int inflight_has_await(PyObject *awaitable) {
+    PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
+    return methods != NULL && methods->am_await != NULL;
+}
+static PyObject *inflight_await(PyObject *awaitable) {
+    return Py_TYPE(awaitable)->tp_as_async->am_await(awaitable);
+}
+
 /* Lets `await` take a result straight from the type's slots. */
 static int inflight_await_by(PyTypeObject *type, iternextfunc iternext, sendfunc send) {
     type->tp_iternext = iternext;

@@ -471,11 +471,8 @@ cdef class OpQueue:
             return False
         # As in `process`.
         try:
-            await fn(row)
+            await begin_awaiting(fn(row))
         except BaseException as error:
-            if is_lack_of_memory(error):
-                opset_fail(row, error.__cause__)
-                raise error.__cause__
             opset_fail(row, error)
             if is_of(error, StopIteration):
                 # What a coroutine makes of it; Cython would call it a generator.
@@ -590,18 +587,13 @@ cdef class OpQueue:
         return self
 
     def __exit__(self, exc_type, exc, traceback):
-        try:
-            self.close()
-        except BaseException:
-            # An override; whoever waits must learn of the end all the same.
-            queue_close(self)
-            raise
+        queue_leave(self)
 
     async def __aenter__(self):
         return self
 
     def __aexit__(self, exc_type, exc, traceback):
-        self.__exit__(exc_type, exc, traceback)
+        queue_leave(self)
         return EXITED
 
     def __repr__(self):
@@ -627,6 +619,16 @@ cdef class OpQueue:
         with nogil:
             index_free(&self.engine.index)
             alike_free(&self.engine.alike)
+
+
+cdef int queue_leave(OpQueue self) except -1:
+    try:
+        self.close()
+    except BaseException:
+        # An override; whoever waits must learn of the end all the same.
+        queue_close(self)
+        raise
+    return 0
 
 
 cdef void queue_close(OpQueue self) noexcept:

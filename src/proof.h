@@ -1,5 +1,6 @@
 /* What a proof build (INFLIGHT_PROOF=1) adds: it counts what happened, refuses allocations when told
- * to, and ends the process where a lock is taken or let go out of turn.
+ * to, verifies its invariants when asked to (check.pxi), and ends the process where a lock is taken or
+ * let go out of turn.
  *
  * Tests of races need to know that there was a race: that a lock was contended, that a row was handed
  * over to a waiter which left at that moment. Tests of exhausted memory need every allocation to be

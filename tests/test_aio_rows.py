@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import types
 import warnings
 
 import pytest
@@ -471,3 +472,74 @@ async def test_a_refused_or_cancelled_submit_leaves_no_abandoned_operation(make_
         collect()
     assert [each.message for each in caught if each.category is ResourceWarning] == []
     kept.finish()
+
+
+@pytest.mark.parametrize(
+    ("raised", "ended"),
+    [(ValueError, ValueError), (MemoryError, MemoryError), (KeyboardInterrupt, OpCancelledError),
+     (SystemExit, OpCancelledError), (asyncio.CancelledError, OpCancelledError), (TypeError, TypeError)],
+)  # fmt: skip
+def test_aprocess_lets_out_what_its_work_raises_before_it_waits(impl, raised, ended):
+    """Not a coroutine's work, which begins later, but an object's whose `__await__` is code of its own."""
+
+    class Work:
+        def __init__(self, row):
+            pass
+
+        def __await__(self):
+            raise raised("at once")
+
+    queue = impl.DedupeQueue(None, None)
+    op = queue.submit("a")
+
+    async def step():
+        with pytest.raises(raised, match="at once") as caught:
+            await queue.aprocess(Work)
+        assert type(caught.value) is raised
+        assert caught.value.__cause__ is None
+
+    ended_with = pytest.raises(ended, match="at once" if ended is raised else None)
+    with contextlib.closing(step()) as steps, pytest.raises(StopIteration):
+        steps.send(None)
+    with ended_with:
+        op.result(0)
+    assert queue.stats().owned == 0
+
+
+@pytest.mark.parametrize("wrong", [5, object(), [], lambda: None])
+def test_aprocess_of_what_cannot_be_awaited(impl, wrong):
+    queue = impl.DedupeQueue(None, None)
+    op = queue.submit("a")
+    with pytest.raises(TypeError, match=f"object {type(wrong).__name__} can't be used in 'await' expression"):
+        asyncio.run(queue.aprocess(lambda row: wrong))
+    with pytest.raises(TypeError):
+        op.result(0)
+
+
+@pytest.mark.parametrize("what", ["generator", "iterator", "future", "op", "wrong"])
+def test_aprocess_awaits_whatever_can_be(impl, what):
+    @types.coroutine
+    def generator():
+        yield
+
+    class Work:
+        def __await__(self):
+            return {"iterator": iter([None]), "wrong": [1]}[what]
+
+    async def main():
+        queue = impl.DedupeQueue(None, None)
+        op, other = queue.submit("a"), impl.Op("b")
+        asyncio.get_running_loop().call_soon(other.finish)
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_result, None)
+        work = {"generator": generator, "future": lambda: future, "op": lambda: other}.get(what, Work)
+        try:
+            return await queue.aprocess(lambda row: work())
+        finally:
+            op.try_finish()
+
+    if what == "wrong":
+        with pytest.raises(TypeError, match="returned non-iterator of type 'list'"):
+            asyncio.run(main())
+    else:
+        assert asyncio.run(main())

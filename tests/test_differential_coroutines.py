@@ -42,7 +42,6 @@ AWAITABLES: dict[str, Callable[[Any], Any]] = {
     "aenqueue": lambda impl: impl.OpQueue(2, 2).aenqueue("a", _finished(impl)),
     "aprocess": lambda impl: impl.OpQueue(2, 2).aprocess(print),
     "aenter": lambda impl: impl.CallGroup().__aenter__(),
-    "aexit": lambda impl: impl.OpQueue(2, 2).__aexit__(None, None, None),
     "anext": lambda impl: aiter(impl.OpQueue(2, 2)).__anext__(),
     "op": lambda impl: impl.Op("a").__await__(),
     "finished op": lambda impl: _finished(impl).__await__(),

@@ -17,7 +17,10 @@ def overriding(cls, calls):
 
         return override
 
-    special = {"__enter__", "__exit__", "__await__", "__iter__", "__aiter__", "__len__", "__contains__"}
+    special = {
+        *("__enter__", "__exit__", "__aenter__", "__aexit__"),
+        *("__await__", "__iter__", "__aiter__", "__len__", "__contains__"),
+    }
     names = [name for name in dir(cls) if name in special or not name.startswith("_")]
     methods = {name: getattr(cls, name) for name in names if callable(getattr(cls, name))}
     return type(cls.__name__, (cls,), {name: noting(name, method) for name, method in methods.items()})
@@ -88,19 +91,31 @@ def test_a_block_closes_its_queue_even_if_an_override_fails_to(impl, entry):
         def close(self):
             raise LookupError("broken")
 
-    queue = Broken(None, None)
-    ended = []
+    async def use():
+        queue = Broken(None, None)
+        consumer = asyncio.create_task(anext(aiter(queue), "over"))
+        await asyncio.sleep(0)
+        assert queue.stats().consumers_waiting == 1
+        with pytest.raises(LookupError, match="broken"):
+            if entry == "with":
+                with queue:
+                    pass
+            else:
+                async with queue:
+                    pass
+        assert queue.closed
+        return await consumer
+
+    assert asyncio.run(use()) == "over"
+
+
+def test_leaving_an_async_block_of_a_queue_is_not_written_in_terms_of_leaving_a_block(impl, calls):
+    """Which may wait in an override, and would keep the loop from running."""
 
     async def use():
         async with queue:
-            consumer = asyncio.create_task(anext(aiter(queue), "over"))
-            await asyncio.sleep(0)
-            consumer.add_done_callback(lambda task: ended.append(task.result()))
+            pass
 
-    with pytest.raises(LookupError, match="broken"):
-        if entry == "with":
-            with queue:
-                pass
-        else:
-            asyncio.run(use())
-    assert queue.closed
+    queue = overriding(impl.OpQueue, calls)(None, None)
+    asyncio.run(use())
+    assert calls == ["__aenter__", "__aexit__", "close"]

@@ -26,6 +26,7 @@ from helpers import HANG
 from odd_values import INSTANT, VALUES
 
 from inflight import Results, _arguments
+from inflight._invariants import check_invariants
 
 # ---- calls --------------------------------------------------------------------------------------
 
@@ -278,8 +279,8 @@ def state(value: Any) -> Any:
             found[name] = attempt(lambda name=name: getattr(value, name))  # type: ignore[misc]
     if hasattr(type(value), "__len__"):
         found["len"] = attempt(lambda: len(value))
-    if hasattr(type(value), "_check"):
-        found["_check"] = attempt(value._check)
+    if hasattr(type(value), "dequeue"):
+        found["invariants"] = attempt(lambda: check_invariants(value))
     return found
 
 

@@ -573,12 +573,7 @@ class OpQueue(KeyedQueue[K]):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            self.close()
-        except BaseException:
-            # An interrupt, or an override; whoever waits must learn of the end all the same.
-            insist(self._close)
-            raise
+        self._leave_block()
 
     async def __aenter__(self) -> Self:
         return self
@@ -586,8 +581,16 @@ class OpQueue(KeyedQueue[K]):
     def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> Coroutine[Any, Any, None]:
-        self.__exit__(exc_type, exc, traceback)
+        self._leave_block()
         return EXITED
+
+    def _leave_block(self) -> None:
+        try:
+            self.close()
+        except BaseException:
+            # An interrupt, or an override; whoever waits must learn of the end all the same.
+            insist(self._close)
+            raise
 
     def __repr__(self) -> str:
         bound = "" if self._depth is None else f" of {self._depth}"
