@@ -17,7 +17,7 @@ from typing import Any
 
 from helpers import HANG, SLOWNESS
 
-LIMIT = 60.0 * SLOWNESS
+LIMIT = 100.0 * SLOWNESS
 """Seconds in which each order of events must have been seen; far more than a busy machine needs."""
 
 

@@ -35,8 +35,22 @@ def interrupt_soon(seconds=0.05):
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 def on_alarm(function, seconds, interval=0.0):
-    signal.signal(signal.SIGALRM, lambda number, frame: function())
-    signal.setitimer(signal.ITIMER_REAL, seconds, interval)
+    '''Call it once, or again and again, each time so long after the last has begun, or has ended.'''
+    depth = 0
+    def on_signal(number, frame):
+        nonlocal depth
+        depth += 1
+        try:
+            # It is interrupted itself, but not without an end where everything is slow.
+            if interval and depth < 4:
+                signal.setitimer(signal.ITIMER_REAL, interval)
+            function()
+        finally:
+            depth -= 1
+            if interval:
+                signal.setitimer(signal.ITIMER_REAL, interval)
+    signal.signal(signal.SIGALRM, on_signal)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 def stop_alarm():
     signal.setitimer(signal.ITIMER_REAL, 0)
