@@ -182,9 +182,11 @@ class Side:
     def settle(self):
         """The end of each step: operations that nobody has any more are abandoned, and all has happened alike."""
         held = self.held_ops()
-        for op in self.live:
-            if op.number not in held:
-                op.abandon()
+        # Those that were dropped in one turn of the loop, in the order in which they were.
+        order = [number for what, number, *_ in self.events if what == "finished"]
+        dropped = [op for op in self.live if op.number not in held]
+        for op in sorted(dropped, key=lambda op: order.index(op.number) if op.number in order else -1):
+            op.abandon()
         self.live = [op for op in self.live if op.outcome is None]
         assert not self.failures, self.failures[0]
         assert not self.loop.reports, self.loop.reports
