@@ -1,4 +1,4 @@
-"""What always holds of a queue, whoever uses it in whatever way; for tests, which alone import this.
+"""What always holds of a queue, whoever uses it in whatever way; imported by tests and the soak alone.
 
 Of a compiled queue only a proof build tells (src/check.pxi): others have nothing to show. AssertionError
 says what does not hold. O(what the queue has).

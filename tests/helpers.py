@@ -6,6 +6,7 @@ polling in ``wait_until``; everything else waits for events.
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+
+import pytest
 
 import inflight
 
@@ -262,6 +265,14 @@ def run_script(impl: Any, source: str, *options: str, expect: str = "", timeout:
     done = run_python(*options, "-c", script, env={"INFLIGHT_IMPL": impl.name}, timeout=timeout)
     assert (done.returncode, done.stderr) == (0, ""), f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert done.stdout == expect
+
+
+def of_proof_build(name: str) -> Any:
+    """A function that only proof builds of the native implementation have; the test is skipped on others."""
+    function = getattr(importlib.import_module("inflight._native"), name, None)
+    if function is None:
+        pytest.skip("not a proof build (INFLIGHT_PROOF=1)")
+    return function
 
 
 KINDS = ("Op", "CallGroup", "OpSet", "OpQueue", "DedupeQueue", "OpWindow")

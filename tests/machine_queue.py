@@ -109,7 +109,7 @@ class QueueSide(Side):
     def iterate(self):
         """Only where there is no need to wait."""
         self.model.advance()
-        over = self.model.closed and not self.model.waiting and not self.model.owned
+        over = self.model.closed and self.model.idle()
         if not self.model.ready and not over:
             return None
         expected = StopIteration if over else self.model.dequeue(1)
@@ -237,7 +237,7 @@ class QueueSide(Side):
         assert len(queue) == len(model.waiting)
         assert (key in queue) == model.contains(key)
         assert queue.closed == model.closed
-        assert queue.join(0) == (not model.waiting and not model.owned)
+        assert queue.join(0) == model.idle()
         return repr(queue)
 
     def look_up(self, keys):

@@ -1,12 +1,12 @@
 """Calls that wait for a queue, on top of model.py: three lines, served first come, first served.
 
 Nobody is woken: a call that has to wait answers WAIT, and is asked again with the same Waiter each time that the
-test sees it resumed. `last` is the last time that it is asked; a call that never waits has no Waiter.
+test sees it resumed. `last` is the last time that it is asked. Calls that never wait are the plain model's.
 """
 
 from __future__ import annotations
 
-from model import Queue, in_turn
+from model import Queue
 
 from inflight import QueueEmptyError
 
@@ -29,7 +29,7 @@ class WaitingQueue(Queue):
 
     def settle(self):
         """Promise what is there to those who wait."""
-        self.ready = in_turn(self.ready)
+        super().settle()
         while self.ready and self.consumers:
             self.consumers.pop(0).row = self.ready.pop(0)
         while self.producers and self.has_room():
@@ -57,7 +57,7 @@ class WaitingQueue(Queue):
 
     def get(self, waiter, limit, last):
         self.advance()
-        promised = [] if waiter is None or waiter.row is None else [waiter.row]
+        promised = [] if waiter.row is None else [waiter.row]
         answer = self.dequeue(limit, promised)
         if answer is QueueEmptyError and not last:
             return self.line_up(waiter, self.consumers)
@@ -83,7 +83,7 @@ class WaitingQueue(Queue):
         for line in (self.consumers, self.producers, self.joiners, self.granted):
             if waiter in line:
                 line.remove(waiter)
-        if waiter is not None and waiter.row is not None:
+        if waiter.row is not None:
             self.ready.append(waiter.row)
             waiter.row = None
         self.settle()

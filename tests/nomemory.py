@@ -33,7 +33,7 @@ from itertools import repeat
 from typing import Any
 
 import pytest
-from helpers import GIL, Worker
+from helpers import GIL, Worker, of_proof_build
 
 from inflight import _report
 from inflight._pure import waiters
@@ -138,10 +138,7 @@ class Kernel:
     def __init__(self, impl: Any) -> None:
         if impl.name != "native":
             pytest.skip("the pure implementation has no allocations of its own")
-        native = sys.modules["inflight._native"]
-        if not hasattr(native, "_refuse_after"):
-            pytest.skip("not a proof build (INFLIGHT_PROOF=1): nothing can refuse the kernel's allocations")
-        self.arm = native._refuse_after
+        self.arm = of_proof_build("_refuse_after")
         self._op = impl.Op("probe")
         self._op.try_finish()
 

@@ -17,10 +17,8 @@ def overriding(cls, calls):
 
         return override
 
-    special = {
-        *("__enter__", "__exit__", "__aenter__", "__aexit__"),
-        *("__await__", "__iter__", "__aiter__", "__len__", "__contains__"),
-    }
+    blocks = {"__enter__", "__exit__", "__aenter__", "__aexit__"}
+    special = blocks | {"__await__", "__iter__", "__aiter__", "__len__", "__contains__"}
     names = [name for name in dir(cls) if name in special or not name.startswith("_")]
     methods = {name: getattr(cls, name) for name in names if callable(getattr(cls, name))}
     return type(cls.__name__, (cls,), {name: noting(name, method) for name, method in methods.items()})

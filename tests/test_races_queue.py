@@ -8,12 +8,11 @@ it would prove nothing.
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 
 import pytest
-from helpers import GIL, HANG, Worker, put, run_concurrently, take_all, wait_consumers
+from helpers import GIL, HANG, Worker, of_proof_build, put, run_concurrently, take_all, wait_consumers
 from racing import LIMIT, race, run_both
 
 from inflight import (
@@ -273,8 +272,8 @@ def test_statistics_are_one_consistent_snapshot(make_queue):
 
 
 def test_invariants_hold_under_fire(impl, make_queue):
-    if impl.name == "native" and not hasattr(sys.modules["inflight._native"], "_check"):
-        pytest.skip("not a proof build (INFLIGHT_PROOF=1): it does not show its invariants")
+    if impl.name == "native":
+        of_proof_build("_check")
     queue = make_queue(5, 2)
     stop = threading.Event()
 
