@@ -1,7 +1,7 @@
 """Every queue from coroutines: what is ready needs no loop, what is not suspends, and says what threads are told.
 
-What windows, ownership, keys and wrong arguments add is in test_aio_rows; cancellation in
-test_aio_cancel; several loops, and threads beside them, in test_aio_loops.
+What windows, ownership, keys and wrong arguments add is in test_aio_rows, aprocess in test_aio_process, cancellation in
+test_aio_cancel, several loops, and threads beside them, in test_aio_loops.
 """
 
 from __future__ import annotations
